@@ -1,0 +1,126 @@
+"""Row 17: a step under Lightning with our module, logging included, over the same step in a bare loop.
+
+CPU time. One process holds both: after every block of the Trainer's steps a callback runs as many bare steps of a
+second model. N, M and the crops are such that a bare step takes about 15 ms on one core, the hardest case.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from benchmarks.measurement import Goal, Measurement, Pair, Settings, relative_time, seconds
+from lightning_modules import learning_rate
+from lightning_modules.codec import amortized
+from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.hyperprior.module import HyperpriorModule
+from lightning_modules.quantization import uniform_noise
+from lightning_modules.rate_distortion import rate_distortion
+
+NUMBER = 17
+N, M = 48, 64
+BATCH, CROP = 4, 64
+STEPS_PER_BLOCK = 25
+LMBDA = 0.01
+CLIP = 1.0
+
+
+def measure(settings: Settings) -> list[Measurement]:
+    between = BareStepsBetween(bare_step(make_module()), STEPS_PER_BLOCK)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = L.Trainer(
+            default_root_dir=folder,
+            accelerator="cpu",
+            devices=1,
+            max_steps=STEPS_PER_BLOCK * (settings.rounds + 1),
+            gradient_clip_val=CLIP,
+            log_every_n_steps=1,
+            logger=CSVLogger(folder),
+            callbacks=[between],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(make_module(), DataLoader(batches(), batch_size=None))
+    pairs = between.pairs[1:]  # the first block warms both sides up
+    what = f"training step over a bare loop, {BATCH} crops of {CROP}x{CROP}"
+    return [relative_time(NUMBER, what, pairs, Goal("<=", 1.10))]
+
+
+class BareStepsBetween(L.Callback):
+    """Stops the Trainer's clock after every block of steps, and times a block of bare steps."""
+
+    def __init__(self, step: Callable[[], None], steps_per_block: int) -> None:
+        self.step = step
+        self.steps_per_block = steps_per_block
+        self.pairs: list[Pair] = []
+        self._since = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._since = time.process_time()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *unused: Any, **also_unused: Any) -> None:
+        if trainer.global_step % self.steps_per_block:
+            return
+        ours = time.process_time() - self._since
+        theirs = seconds(self._block, time.process_time)
+        self.pairs.append(Pair(ours / self.steps_per_block, theirs / self.steps_per_block))
+        self._since = time.process_time()
+
+    def _block(self) -> None:
+        for _ in range(self.steps_per_block):
+            self.step()
+
+
+def make_module() -> HyperpriorModule:
+    """As `conf/module/hyperprior.yaml` builds it, but small."""
+    torch.manual_seed(0)
+    return HyperpriorModule(
+        codec=HyperpriorCodec(N=N, M=M, lmbda=LMBDA),
+        inference=amortized,
+        lmbda=LMBDA,
+        seed=0,
+        optimizer=partial(torch.optim.Adam, lr=1e-4),
+        schedule=learning_rate.constant(warmup=0),
+        log_every=50,
+    )
+
+
+def batches(count: int = 64) -> list[Tensor]:
+    """(B, 3, H, W) uint8, so that neither side waits for a disk."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, BATCH, 3, CROP, CROP)
+    return list(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)) * 64
+
+
+def bare_step(module: HyperpriorModule) -> Callable[[], None]:
+    """The same loss, optimizer, clipping and schedule as the module's, in a plain function."""
+    codec = module.codec
+    parameters = [parameter for parameter in codec.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate.constant(warmup=0))
+    crops = iter(DataLoader(batches(), batch_size=None))  # type: ignore[arg-type]
+
+    def step() -> None:
+        x = next(crops).float() / 255.0
+        synthesis = codec.generate(codec.analyze(x), uniform_noise)
+        loss = rate_distortion(x, synthesis.x_hat, synthesis.likelihoods, LMBDA).loss.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+        schedule.step()
+
+    return step

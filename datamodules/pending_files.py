@@ -1,0 +1,40 @@
+"""The files of a folder job, read one by one as their turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from datamodules.file_listing import NamedFile
+
+Record = TypeVar("Record")
+
+
+class FileQueue(Protocol):
+    """Hands every file to exactly one of the processes that share a job, and skips what is done."""
+
+    def pending(self, items: Sequence[NamedFile]) -> Iterator[NamedFile]:
+        """The files for this process, each claimed when it is taken."""
+
+
+class PendingFiles(Generic[Record]):
+    """What a predict loop iterates over: one record per file, read in the main process just before its step.
+
+    Its length is the number of files of the whole job, an upper bound of what this process yields. Lightning
+    fetches one batch ahead of a loader without length, and so would claim a file while it works on another.
+    """
+
+    def __init__(
+        self, items: Sequence[NamedFile], read: Callable[[NamedFile], Record], queue: FileQueue | None
+    ) -> None:
+        self.items = items
+        self.read = read
+        self.queue = queue
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Record]:
+        """Lazy: nothing is claimed before the first record is asked for."""
+        for item in self.items if self.queue is None else self.queue.pending(self.items):
+            yield self.read(item)

@@ -1,0 +1,65 @@
+"""Whole pictures as records: what evaluation and coding see. Sizes differ, so a batch is one record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datamodules.file_listing import NamedFile
+from datamodules.image_file import read_image
+from lightning_modules.codec import CodingError, Failure, SourceImage
+
+
+def read_source(item: NamedFile) -> SourceImage | Failure:
+    """A file that is refused is a record too: it fails alone."""
+    name, path = item
+    try:
+        x, pixel_format = read_image(path)
+    except CodingError as error:
+        return Failure(name, str(error))
+    return SourceImage(name, x, pixel_format)
+
+
+class SourceImages(Dataset[SourceImage | Failure]):
+    """The pictures of a list of files, by position."""
+
+    def __init__(self, items: Sequence[NamedFile]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> SourceImage | Failure:
+        return read_source(self.items[index])
+
+
+class RankShare(Sampler[int]):
+    """Every `world_size`-th position from `rank` on: over all ranks each once, none twice, none padded."""
+
+    def __init__(self, num_items: int, rank: int, world_size: int) -> None:
+        self.indices = range(rank, num_items, world_size)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+
+def source_loader(
+    items: Sequence[NamedFile], rank: int, world_size: int, num_workers: int
+) -> DataLoader[SourceImage | Failure]:
+    """This rank's share of the pictures; a batch is the record itself."""
+    return DataLoader(
+        SourceImages(items),
+        sampler=RankShare(len(items), rank, world_size),
+        batch_size=None,
+        collate_fn=_unchanged,
+        num_workers=num_workers,
+    )
+
+
+def _unchanged(record: Any) -> Any:
+    return record

@@ -1,0 +1,1 @@
+"""The rooms (one per paper) and the paper-free floor they stand on."""

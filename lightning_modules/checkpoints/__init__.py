@@ -1,0 +1,1 @@
+"""Weights from elsewhere, and models as files: import, package, find by fingerprint."""

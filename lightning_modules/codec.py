@@ -1,0 +1,207 @@
+"""The contracts of the house: what a codec is, and the records that travel between its parts.
+
+Legend for shapes: B images, C colour channels (3), H x W pixels.
+
+One image's trip, each arrow one call:
+
+    SourceImage --analyze--> Latents --encode--> sections --Bitstream--> bytes   (sender)
+    bytes --Bitstream--> sections --decode--> x_hat                              (receiver)
+
+A room subclasses `Codec` (or `LatentVariableCodec`, when its latents live on a grid and can be refined);
+datamodules and callbacks know only the records.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+Quantizer = Callable[[Tensor, Tensor], Tensor]
+"""`(value, offset) -> value`: a point on, or near, the grid `offset + Z`. Same shape in and out."""
+
+ImageSize = tuple[int, int]
+"""(height, width) in pixels, each at least 1."""
+
+
+class PixelFormat(NamedTuple):
+    """What the RGB tensor does not say about its picture, and the file must.
+
+    gray: the picture has one channel; `x` repeats it three times and decoding averages it back.
+    alpha: opacity, uint8 (H, W), kept losslessly; None when the picture is opaque.
+    icc_profile: the embedded colour profile as found in the input; None when there was none.
+    """
+
+    gray: bool = False
+    alpha: Tensor | None = None
+    icc_profile: bytes | None = None
+
+
+class SourceImage(NamedTuple):
+    """A picture to code. name: input path relative to the input folder, with `/`. x: (1, 3, H, W) in [0, 1]."""
+
+    name: str
+    x: Tensor
+    format: PixelFormat = PixelFormat()
+
+
+class CompressedImage(NamedTuple):
+    """An `.lpc` file as read from the disk: the bytes are not checked yet."""
+
+    name: str
+    data: bytes
+
+
+class Failure(NamedTuple):
+    """An item that could not be read, coded or decoded; `error` is one line: file, fault, remedy."""
+
+    name: str
+    error: str
+
+
+class CodedImage(NamedTuple):
+    """A picture, the file made of it, and what a receiver gets out of that file.
+
+    x, x_hat: (1, 3, H, W); x in [0, 1], x_hat as decoded from `data` (not clamped).
+    estimated_bits: -log2 of the latents' probability under the coding tables, summed over the image.
+    payload_bytes: length of the entropy-coded sections; `len(data)` is the whole file.
+    """
+
+    name: str
+    x: Tensor
+    x_hat: Tensor
+    format: PixelFormat
+    data: bytes
+    estimated_bits: float
+    payload_bytes: int
+    encode_seconds: float
+    decode_seconds: float
+
+
+class DecodedImage(NamedTuple):
+    """What came out of a file. x_hat: (1, 3, H, W), not clamped. num_bytes: the file's length."""
+
+    name: str
+    x_hat: Tensor
+    format: PixelFormat
+    num_bytes: int
+    decode_seconds: float
+
+
+class Latents(NamedTuple):
+    """Latent variables of one batch, before rounding, by name (`y`, `z`, ...), and the size of their images."""
+
+    variables: Mapping[str, Tensor]
+    image_size: ImageSize
+
+
+class Synthesis(NamedTuple):
+    """x_hat: (B, 3, H, W), not clamped. likelihoods: per latent variable, its elements' probabilities."""
+
+    x_hat: Tensor
+    likelihoods: dict[str, Tensor]
+
+
+class Estimate(NamedTuple):
+    """x_hat: (B, 3, H, W). bits: per latent variable, (B,) bits under the tables that coding uses."""
+
+    x_hat: Tensor
+    bits: dict[str, Tensor]
+
+
+class Section(NamedTuple):
+    """One independently checked part of a file.
+
+    payload: the coded bytes. content_crc: CRC-32 of what they decode to (integer latents, little-endian int32).
+    """
+
+    payload: bytes
+    content_crc: int
+
+
+class Coded(NamedTuple):
+    """What `encode` makes of one image. bits: the cost of its symbols under the coding tables, by latent."""
+
+    sections: list[Section]
+    bits: dict[str, float]
+
+
+class Codec(nn.Module, ABC):
+    """Turns images into sections and back. Any H, W >= 1 goes in and comes out; padding is the codec's business.
+
+    codec_id: the byte that names this class in files; unique, never reused.
+    hyperparameters: the constructor's keyword arguments, JSON values only, enough to build an equal codec.
+    """
+
+    codec_id: ClassVar[int]
+    hyperparameters: dict[str, Any]
+
+    @abstractmethod
+    def analyze(self, x: Tensor) -> Latents:
+        """x: (B, 3, H, W) in [0, 1] -> unrounded latents."""
+
+    @abstractmethod
+    def estimate(self, latents: Latents) -> Estimate:
+        """Rate under the coding tables and reconstruction, as `encode` and `decode` would give them."""
+
+    @abstractmethod
+    def encode(self, latents: Latents) -> Coded:
+        """Latents of one image -> its sections. `decode` needs these and the image size, nothing else."""
+
+    @abstractmethod
+    def decode(self, sections: Sequence[Section], image_size: ImageSize) -> Tensor:
+        """The inverse of `encode`: (1, 3, H, W), not clamped. Raises `DamagedFile` when a CRC disagrees."""
+
+    @classmethod
+    @abstractmethod
+    def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> Codec:
+        """A codec whose sizes are read off a named state dict, loaded with it.
+
+        hyperparameters: values that shapes do not tell (lmbda). Raises `CodingError` for another architecture.
+        """
+
+    @abstractmethod
+    def update(self) -> bool:
+        """Rebuild state derived from the weights (medians, tables) if the weights changed; True if it did."""
+
+    @abstractmethod
+    def decoder_state(self) -> dict[str, Tensor]:
+        """Every tensor the decoder computes with, tables included, by name: what the fingerprint covers."""
+
+    @abstractmethod
+    def load_derived(self, state: Mapping[str, Tensor]) -> None:
+        """Take derived state (tables) as stored in a packaged model, instead of computing it on this machine."""
+
+
+class LatentVariableCodec(Codec):
+    """A codec whose latents can be optimised: training, evaluation and refinement share `generate`."""
+
+    @abstractmethod
+    def generate(self, latents: Latents, quantize: Quantizer) -> Synthesis:
+        """The one differentiable path from latents to reconstruction and likelihoods.
+
+        `quantize` decides the rounding: hard, straight-through, noise, or any annealed relaxation.
+        """
+
+
+Inference = Callable[[Codec, Tensor], Latents]
+"""How latents are found for an image: `amortized`, or a refinement of what it gives."""
+
+
+def amortized(codec: Codec, x: Tensor) -> Latents:
+    """The encoder network's own answer, one forward pass."""
+    return codec.analyze(x)
+
+
+class CodingError(Exception):
+    """A file cannot be read, coded or decoded. The message is one line a user can act on."""
+
+
+class DamagedFile(CodingError):
+    """The bytes are not what their writer wrote."""
+
+
+class WrongModel(CodingError):
+    """The file was made by another model than the one at hand."""

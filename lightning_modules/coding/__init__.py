@@ -1,0 +1,1 @@
+"""Entropy coding and files: integer tables, the ANS stack, the `.lpc` container, lossless side data."""

@@ -1,0 +1,195 @@
+"""A stack of entropy-coded integers: asymmetric numeral systems over stored integer tables.
+
+What is pushed last is popped first (Duda, "Asymmetric numeral systems", arXiv:1311.2540), and `pop` is the
+exact inverse of `push`. Symbols are grouped by table, so that each table costs one call of the coder.
+The order of symbols, the escape code and the word layout are specified in docs/format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import constriction
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lightning_modules.coding.damage import damaged
+from lightning_modules.coding.tables import (
+    ESCAPE_HEADER_BITS,
+    INT32_MAX,
+    INT32_MIN,
+    CodingTables,
+    Integers,
+    check_same_shape,
+    check_symbols,
+    floor_log2,
+)
+
+BOTTOM = 1 << 32
+"""The coder's state when nothing is on the stack. A state below it means that more was popped than pushed:
+without this floor the coder would go on inventing symbols, and a cut file would decode without complaint."""
+
+AnsCoder = constriction.stream.stack.AnsCoder
+Categorical = constriction.stream.model.Categorical
+Uniform = constriction.stream.model.Uniform
+
+CHUNK_BITS = 16
+_WORD = np.dtype("<u4")
+
+_models: WeakKeyDictionary[CodingTables, dict[int, Any]] = WeakKeyDictionary()
+
+
+class AnsStack:
+    """Last in, first out. An empty stack takes 8 bytes, and n bits pushed take about n / 8 more."""
+
+    def __init__(self) -> None:
+        self._coder = AnsCoder(np.array([0, 1], dtype=np.uint32))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> AnsStack:
+        """The inverse of `to_bytes`; DamagedFile for bytes that no stack writes."""
+        if len(data) < 8 or len(data) % 4 or not any(data[-4:]):
+            raise damaged(f"{len(data)} coded bytes do not end as an entropy-coded stream does")
+        stack = cls()
+        stack._coder = AnsCoder(np.frombuffer(data, dtype=_WORD).astype(np.uint32))
+        return stack
+
+    def to_bytes(self) -> bytes:
+        """The stack as little-endian 32-bit words, top of the stack last."""
+        words: NDArray[np.uint32] = self._coder.get_compressed()
+        return words.astype(_WORD).tobytes()
+
+    def is_empty(self) -> bool:
+        """True when exactly what was pushed has been popped."""
+        return tuple(self._coder.pos()) == (0, BOTTOM)
+
+    def expect_empty(self) -> None:
+        """DamagedFile unless the stack is empty."""
+        if not self.is_empty():
+            words, _ = self._coder.pos()
+            raise damaged(f"{4 * words + 8} coded bytes are left after the last symbol")
+
+    def push(self, symbols: ArrayLike, indices: ArrayLike, tables: CodingTables) -> None:
+        """Put N integers on the stack, symbol i under table `indices[i]`.
+
+        symbols: (N,) integers within int32; those outside their table travel as escapes.
+        """
+        values, keys = check_symbols(symbols), tables.check_indices(indices)
+        check_same_shape(values, keys)
+        order = _grouping(keys, len(tables))
+        values = values[order]
+        entries = np.empty(len(values), dtype=np.int32)
+        excesses = []
+        groups = list(_groups(keys, tables))
+        for k, start, stop in groups:
+            below, above = tables.lowest[k], tables.highest[k]
+            group = values[start:stop]
+            escaped = (group < below) | (group > above)
+            entries[start:stop] = np.where(escaped, above - below + 1, group - below)
+            if escaped.any():
+                excesses.append(_signed_excess(group[escaped], int(below), int(above)))
+        if excesses:
+            self._push_excess(np.concatenate(excesses))
+        for k, start, stop in reversed(groups):
+            self._coder.encode_reverse(entries[start:stop], _model(tables, k))
+
+    def pop(self, indices: ArrayLike, tables: CodingTables) -> NDArray[np.int32]:
+        """Take the N integers pushed last off the stack, given the tables they were pushed under.
+
+        Raises DamagedFile when the stack holds less than that, or something no `push` writes.
+        """
+        keys = tables.check_indices(indices)
+        order = _grouping(keys, len(tables))
+        entries = np.empty(len(keys), dtype=np.int64)
+        escaped = np.zeros(len(keys), dtype=bool)
+        for k, start, stop in _groups(keys, tables):
+            group = self._coder.decode(_model(tables, k), stop - start)
+            entries[start:stop] = group
+            entries[start:stop] += tables.lowest[k]
+            np.greater(entries[start:stop], tables.highest[k], out=escaped[start:stop])
+        if escaped.any():
+            found = keys[order][escaped]
+            excess = self._pop_excess(len(found))
+            entries[escaped] = np.where(excess > 0, tables.highest[found], tables.lowest[found]) + excess
+        self._check_floor()
+        if escaped.any() and not INT32_MIN <= entries.min() <= entries.max() <= INT32_MAX:
+            raise damaged("a coded integer is out of range")
+        symbols = np.empty(len(keys), dtype=np.int32)
+        symbols[order] = entries
+        return symbols
+
+    def push_uniform(self, values: ArrayLike, bits: int) -> None:
+        """Put N integers in [0, 2^bits) on the stack, at `bits` bits each, 0 <= bits <= 32."""
+        numbers = np.asarray(values, dtype=np.int64)
+        if not 0 <= bits <= 32 or (numbers.size and not 0 <= numbers.min() <= numbers.max() < 1 << bits):
+            raise ValueError(f"uniform values must lie in [0, 2^{bits}), and their bits in 0..32")
+        for shift in reversed(range(0, bits, CHUNK_BITS)):
+            width = min(CHUNK_BITS, bits - shift)
+            chunk = (numbers >> shift) & ((1 << width) - 1)
+            self._coder.encode_reverse(chunk.astype(np.int32), Uniform(1 << width))
+
+    def pop_uniform(self, count: int, bits: int) -> NDArray[np.int64]:
+        """Take `count` integers in [0, 2^bits) off the stack; DamagedFile when it holds less."""
+        numbers = np.zeros(count, dtype=np.int64)
+        for shift in range(0, bits, CHUNK_BITS):
+            width = min(CHUNK_BITS, bits - shift)
+            numbers |= self._coder.decode(Uniform(1 << width), count).astype(np.int64) << shift
+        self._check_floor()
+        return numbers
+
+    def _push_excess(self, excess: NDArray[np.int64]) -> None:
+        """Signed non-zero distances from the table: class and sign, then the bits below the leading one."""
+        distance = np.abs(excess)
+        classes = floor_log2(distance)
+        for n in range(classes.max(), 0, -1):
+            self.push_uniform(distance[classes == n] - (1 << n), n)
+        self.push_uniform(2 * classes + (excess < 0), ESCAPE_HEADER_BITS)
+
+    def _pop_excess(self, count: int) -> NDArray[np.int64]:
+        header = self.pop_uniform(count, ESCAPE_HEADER_BITS)
+        classes = header >> 1
+        distance = np.left_shift(1, classes)
+        for n in range(1, classes.max() + 1):
+            chosen = classes == n
+            distance[chosen] += self.pop_uniform(int(chosen.sum()), n)
+        return np.where(header & 1, -distance, distance)
+
+    def _check_floor(self) -> None:
+        words, state = self._coder.pos()
+        if words == 0 and state < BOTTOM:
+            raise damaged("the coded data end before the last symbol")
+
+
+def _model(tables: CodingTables, k: int) -> Any:
+    """The coder's model of table k, with exactly its frequencies.
+
+    The coder grants each of the L entries one unit and spreads the other 2^24 - L in proportion to the
+    weights; with weights f - 1, which sum to that, each entry gets f without any rounding.
+    """
+    models = _models.setdefault(tables, {})
+    if k not in models:
+        frequencies = tables.frequencies[tables.starts[k] : tables.starts[k + 1]]
+        models[k] = Categorical((frequencies - 1).astype(np.float64), perfect=False)
+    return models[k]
+
+
+def _grouping(keys: Integers, num_tables: int) -> NDArray[np.int64]:
+    """(N,) the order that sorts the symbols by table, equals kept in order (radix sort on narrow keys)."""
+    if keys.ndim != 1:
+        raise ValueError(f"symbols and indices must be vectors, got shape {keys.shape}")
+    return np.argsort(keys.astype(np.min_scalar_type(num_tables - 1)), kind="stable")
+
+
+def _groups(keys: Integers, tables: CodingTables) -> Iterator[tuple[int, int, int]]:
+    """(table, start, stop) of each table in use, in the order of `_grouping`."""
+    counts = np.bincount(keys, minlength=len(tables))
+    stops = np.cumsum(counts)
+    for k in np.flatnonzero(counts):
+        yield int(k), int(stops[k] - counts[k]), int(stops[k])
+
+
+def _signed_excess(values: NDArray[np.int64], lowest: int, highest: int) -> NDArray[np.int64]:
+    """How far out-of-range integers lie beyond their table's end: > 0 above, < 0 below."""
+    return np.where(values > highest, values - highest, values - lowest)

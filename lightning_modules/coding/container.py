@@ -1,0 +1,253 @@
+"""The `.lpc` file: one picture's sections behind a checked header. docs/format.md specifies it byte by byte.
+
+Reading trusts nothing: every count is bounded before it is used, every byte is under a checksum, and a byte
+string that `to_bytes` did not write is refused with one line (the caller puts the file's name before it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from lightning_modules.codec import CodingError, ImageSize, Section, WrongModel
+from lightning_modules.coding.damage import damaged
+from lightning_modules.coding.tables import check_symbols
+
+MAGIC = b"LPC\r\n\x1a"
+VERSION = 1
+FINGERPRINT_BYTES = 8
+MAX_SIDE = 65535
+MAX_PIXELS = 1 << 28
+MAX_SECTIONS = 255
+MAX_SECTION_BYTES = (1 << 32) - 1
+
+_GRAY, _ALPHA, _ICC = 1, 2, 4
+_VARINT_BYTES = 5
+_CRC = struct.Struct("<I")
+_SECTION_TAIL = struct.Struct("<II")
+
+
+class Bitstream(NamedTuple):
+    """What a file holds.
+
+    codec_id: 0..255. fingerprint: 8 bytes naming the model that made it. gray: one channel, coded as three.
+    alpha, icc: lossless side data (see side_data.py), or None. sections: the codec's own, at least one.
+    """
+
+    codec_id: int
+    fingerprint: bytes
+    image_size: ImageSize
+    gray: bool
+    alpha: Section | None
+    icc: Section | None
+    sections: tuple[Section, ...]
+
+    def to_bytes(self) -> bytes:
+        """The whole file. Raises CodingError for a picture too large for the format."""
+        _check_size(self.image_size, MAX_PIXELS)
+        if not 0 <= self.codec_id <= 255 or len(self.fingerprint) != FINGERPRINT_BYTES or not self.sections:
+            raise ValueError("a file needs a codec id in 0..255, a fingerprint of 8 bytes and a section")
+        sections = [section for section in (self.alpha, self.icc) if section is not None] + [*self.sections]
+        if len(sections) > MAX_SECTIONS or any(len(s.payload) > MAX_SECTION_BYTES for s in sections):
+            raise ValueError(f"a file holds at most {MAX_SECTIONS} sections of {MAX_SECTION_BYTES} bytes")
+        flags = _GRAY * self.gray | _ALPHA * (self.alpha is not None) | _ICC * (self.icc is not None)
+        counts = [len(sections), *(len(section.payload) for section in sections)]
+        header = b"".join(
+            (
+                MAGIC + bytes([VERSION, self.codec_id]) + self.fingerprint,
+                *map(_varint, self.image_size),
+                bytes([flags]),
+                *map(_varint, counts),
+            )
+        )
+        return b"".join((header, _CRC.pack(zlib.crc32(header)), *map(_section_bytes, sections)))
+
+
+def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
+    """The inverse of `Bitstream.to_bytes`, for bytes from anywhere.
+
+    Raises DamagedFile for bytes that are not as written; CodingError for another kind of file, a newer
+    version, or a picture of more than `max_pixels`.
+    """
+    header, rest = _read_header(data, max_pixels)
+    if sum(header.lengths) + _SECTION_TAIL.size * len(header.lengths) > len(rest.data) - rest.position:
+        raise damaged("the file is cut off")
+    return _bitstream(header, [_read_section(rest, length) for length in header.lengths], rest)
+
+
+def read_truncated(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
+    """`read` for a file that may be cut off: its side data and complete leading sections, at least one."""
+    header, rest = _read_header(data, max_pixels)
+    sections = []
+    for length in header.lengths:
+        if length + _SECTION_TAIL.size > len(rest.data) - rest.position:
+            rest = _Cursor(data, len(data))  # a section cut in half is as good as absent
+            break
+        sections.append(_read_section(rest, length))
+    if len(sections) <= header.num_side_sections:
+        raise damaged("the file is cut off before its first complete section")
+    return _bitstream(header, sections, rest)
+
+
+def require_model(bitstream: Bitstream, fingerprint: bytes) -> None:
+    """WrongModel unless the file was made by the model of this fingerprint."""
+    if bitstream.fingerprint != fingerprint:
+        raise WrongModel(
+            f"needs model {bitstream.fingerprint.hex()}, have {fingerprint.hex()}; "
+            "give the checkpoint that made the file with ckpt="
+        )
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> bytes:
+    """First 8 bytes of the SHA-256 over (name, dtype, shape, little-endian values), sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        label = f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{tuple(tensor.shape)}\0"
+        digest.update(label.encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.digest()[:FINGERPRINT_BYTES]
+
+
+def content_crc(*arrays: ArrayLike) -> int:
+    """CRC-32 of integer latents, as little-endian int32, one array after the other."""
+    crc = 0
+    for array in arrays:
+        crc = zlib.crc32(np.ascontiguousarray(check_symbols(array), dtype="<i4").data, crc)
+    return crc
+
+
+class _Header(NamedTuple):
+    codec_id: int
+    fingerprint: bytes
+    image_size: ImageSize
+    flags: int
+    lengths: list[int]
+
+    @property
+    def num_side_sections(self) -> int:
+        return bool(self.flags & _ALPHA) + bool(self.flags & _ICC)
+
+
+class _Cursor:
+    """Takes bytes off the front of `data`, never more than there are."""
+
+    def __init__(self, data: bytes, position: int = 0) -> None:
+        self.data = data
+        self.position = position
+
+    def take(self, count: int) -> bytes:
+        taken = self.data[self.position : self.position + count]
+        if len(taken) < count:
+            raise damaged("the file is cut off")
+        self.position += count
+        return taken
+
+    def varint(self) -> int:
+        """Little-endian base 128, shortest form only, at most 5 bytes."""
+        value = 0
+        for i in range(_VARINT_BYTES):
+            byte = self.take(1)[0]
+            value |= (byte & 127) << 7 * i
+            if byte < 128:
+                if byte == 0 and i > 0:
+                    break
+                return value
+        raise damaged("a number in the header is malformed")
+
+
+def _read_header(data: bytes, max_pixels: int) -> tuple[_Header, _Cursor]:
+    cursor = _Cursor(data)
+    _check_magic(data)
+    cursor.take(len(MAGIC))
+    _check_version(cursor.take(1)[0])
+    codec_id = cursor.take(1)[0]
+    fingerprint = cursor.take(FINGERPRINT_BYTES)
+    image_size = (cursor.varint(), cursor.varint())
+    if 0 in image_size:
+        raise damaged("the header declares a picture without pixels")
+    _check_size(image_size, max_pixels)
+    flags = cursor.take(1)[0]
+    count = cursor.varint()
+    header = _Header(codec_id, fingerprint, image_size, flags, [])
+    if flags & ~(_GRAY | _ALPHA | _ICC) or not header.num_side_sections < count <= MAX_SECTIONS:
+        raise damaged("flags and section count of the header disagree")
+    header.lengths.extend(cursor.varint() for _ in range(count))
+    crc = zlib.crc32(data[: cursor.position])
+    if crc != _CRC.unpack(cursor.take(_CRC.size))[0]:
+        raise damaged("the header disagrees with its checksum")
+    return header, cursor
+
+
+def _check_magic(data: bytes) -> None:
+    if data[:3] != MAGIC[:3]:
+        raise CodingError("not an lpc file" + ("" if data else ": it is empty"))
+    if data[: len(MAGIC)] != MAGIC:
+        raise damaged("its first bytes are cut or were altered as by a copy in text mode")
+
+
+def _check_version(version: int) -> None:
+    if version > VERSION:
+        raise CodingError(
+            f"made by a newer version of latentpress: file version {version}, "
+            f"this one reads up to {VERSION}; upgrade"
+        )
+    if version == 0:
+        raise damaged("file version 0 does not exist")
+
+
+def _check_size(image_size: ImageSize, max_pixels: int) -> None:
+    height, width = image_size
+    if not 1 <= min(image_size) <= max(image_size) <= MAX_SIDE or height * width > max_pixels:
+        raise CodingError(
+            f"a picture of {height}x{width} pixels is out of range; allowed are sides of 1..{MAX_SIDE} "
+            f"and {max_pixels} pixels in all"
+        )
+
+
+def _read_section(cursor: _Cursor, length: int) -> Section:
+    payload = cursor.take(length)
+    content_crc, crc = _SECTION_TAIL.unpack(cursor.take(_SECTION_TAIL.size))
+    if crc != _section_crc(payload, content_crc):
+        raise damaged("a section disagrees with its checksum")
+    return Section(payload, content_crc)
+
+
+def _bitstream(header: _Header, sections: list[Section], rest: _Cursor) -> Bitstream:
+    if rest.position != len(rest.data):
+        raise damaged(f"{len(rest.data) - rest.position} bytes follow the last section")
+    queue = iter(sections)
+    return Bitstream(
+        header.codec_id,
+        header.fingerprint,
+        header.image_size,
+        gray=bool(header.flags & _GRAY),
+        alpha=next(queue) if header.flags & _ALPHA else None,
+        icc=next(queue) if header.flags & _ICC else None,
+        sections=tuple(queue),
+    )
+
+
+def _section_bytes(section: Section) -> bytes:
+    crc = _section_crc(section.payload, section.content_crc)
+    return section.payload + _SECTION_TAIL.pack(section.content_crc, crc)
+
+
+def _section_crc(payload: bytes, content_crc: int) -> int:
+    return zlib.crc32(_CRC.pack(content_crc), zlib.crc32(payload))
+
+
+def _varint(value: int) -> bytes:
+    digits = []
+    while value >= 128:
+        digits.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*digits, value])

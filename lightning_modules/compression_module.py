@@ -1,0 +1,111 @@
+"""Training-independent half of every room's LightningModule: validate by estimate, test and predict by real files."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from lightning_modules.codec import (
+    Codec,
+    CodedImage,
+    CodingError,
+    CompressedImage,
+    DecodedImage,
+    Failure,
+    Inference,
+    SourceImage,
+)
+from lightning_modules.coding.picture import pack, unpack
+from lightning_modules.checkpoints.model_library import ModelLibrary
+from lightning_modules.rate_distortion import mse_255
+
+
+class CompressionModule(L.LightningModule):
+    """A codec with an inference method, evaluated the same way whatever the paper.
+
+    validation_step only estimates (fast); test_step and predict_step write the file and decode it again, so
+    that what they report is what a receiver gets. Steps never raise for one bad picture: they return `Failure`.
+    """
+
+    def __init__(self, *, codec: Codec, inference: Inference, lmbda: float, seed: int) -> None:
+        super().__init__()
+        self.codec = codec
+        self.inference = inference
+        self.lmbda = lmbda
+        self.seed = seed
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Noise is a function of (seed, step, rank), so a resumed run draws what an unbroken one would have."""
+        del batch, batch_idx
+        torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 4096 + self.global_rank)
+
+    def validation_step(self, image: SourceImage | Failure, batch_idx: int) -> dict[str, Any] | None:
+        """Estimated rate and unclamped distortion of one whole picture; logs `val/loss`, `val/bpp`, `val/mse`."""
+        del batch_idx
+        if isinstance(image, Failure):
+            raise CodingError(image.error)
+        estimate = self.codec.estimate(self.codec.analyze(image.x))
+        num_pixels = image.x.shape[-2] * image.x.shape[-1]
+        bpp = sum(float(bits.sum()) for bits in estimate.bits.values()) / num_pixels
+        mse = float(mse_255(image.x, estimate.x_hat))
+        terms = {"val/loss": self.lmbda * mse + bpp, "val/bpp": bpp, "val/mse": mse}
+        self.log_dict(terms, batch_size=1, sync_dist=True, on_epoch=True)
+        return {"name": image.name, "x": image.x, "x_hat": estimate.x_hat, "bpp": bpp}
+
+    def test_step(self, image: SourceImage | Failure, batch_idx: int) -> CodedImage | Failure:
+        del batch_idx
+        return self.compress(image)
+
+    def predict_step(self, image: SourceImage | Failure, batch_idx: int) -> CodedImage | Failure:
+        del batch_idx
+        return self.compress(image)
+
+    def compress(self, image: SourceImage | Failure) -> CodedImage | Failure:
+        """One picture -> its file, and what that file decodes to; a fault of this picture is its `Failure`."""
+        if isinstance(image, Failure):
+            return image
+        try:
+            start = time.perf_counter()
+            latents = self.inference(self.codec, image.x)
+            packed = pack(self.codec, latents, image.format)
+            encoded = time.perf_counter()
+            x_hat, _ = unpack(packed.data, self.codec)
+            decoded = time.perf_counter()
+        except CodingError as error:
+            return Failure(image.name, f"{image.name}: {error}")
+        return CodedImage(
+            name=image.name,
+            x=image.x,
+            x_hat=x_hat,
+            format=image.format,
+            data=packed.data,
+            estimated_bits=packed.estimated_bits,
+            payload_bytes=packed.payload_bytes,
+            encode_seconds=encoded - start,
+            decode_seconds=decoded - encoded,
+        )
+
+
+class DecompressionModule(L.LightningModule):
+    """Decodes files made by any model that the library holds; each file names its own by fingerprint."""
+
+    def __init__(self, *, library: ModelLibrary) -> None:
+        super().__init__()
+        self.library = library
+
+    def predict_step(self, file: CompressedImage | Failure, batch_idx: int) -> DecodedImage | Failure:
+        del batch_idx
+        if isinstance(file, Failure):
+            return file
+        try:
+            start = time.perf_counter()
+            codec = self.library.find(file.data).to(self.device)
+            x_hat, pixel_format = unpack(file.data, codec)
+            seconds = time.perf_counter() - start
+        except CodingError as error:
+            return Failure(file.name, f"{file.name}: {error}")
+        return DecodedImage(file.name, x_hat, pixel_format, len(file.data), seconds)

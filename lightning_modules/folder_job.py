@@ -1,0 +1,328 @@
+"""A job over the files of a folder that any number of processes share, and that survives each of them.
+
+    pending --(name, path)--> the work --bytes--> finish --> output file, journal row
+                                      \\--error--> fail   --> journal row               ... write_report
+
+All state lies in `output/.latentpress/`: claims on items being worked on, and journals of what became of them.
+Processes never talk to each other, so one that dies takes nothing along but its current item, which another
+one, or the same command run again, picks up. An output is believed only if it has the journaled CRC-32.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from lightning_modules.atomic_file import describe_fault, remove_stale, write_atomically
+from lightning_modules.claims import Claims, last_claim_time, own_claim, settle
+from lightning_modules.codec import CodingError
+from lightning_modules.journal import Journal, Row
+
+STATE_FOLDER = ".latentpress"
+REPORT_NAME = "report.csv"
+REPORT_COLUMNS = (
+    "name",
+    "status",
+    "height",
+    "width",
+    "bytes",
+    "bpp",
+    "bpp_estimated",
+    "psnr",
+    "ms_ssim",
+    "encode_seconds",
+    "decode_seconds",
+    "error",
+)
+NOT_DONE = "not done: its process died; run the same command again"
+DAMAGED = "its output is missing or damaged; run the same command again"
+POLL_SECONDS = 0.2
+
+Item = tuple[str, Path]
+"""(name: path relative to the input folder, with `/`; the file)."""
+
+
+class Plan(NamedTuple):
+    """Size of the job in progress: number of input files, and their length together."""
+
+    files: int
+    bytes: int
+
+
+def compressed_name(name: str) -> str:
+    """`a/b.png` -> `a/b.png.lpc`: the whole name is kept, so that `b.png` and `b.jpg` stay apart."""
+    return f"{name}.lpc"
+
+
+def decoded_name(name: str) -> str:
+    """`a/b.png.lpc` -> `a/b.png`, `c.jpg.lpc` -> `c.jpg.png`: decoded pictures are always PNG."""
+    stem = name[:-4] if name.lower().endswith(".lpc") else name
+    return stem if stem.lower().endswith(".png") else f"{stem}.png"
+
+
+class FolderJob:
+    """One process's hand on the job whose results go to the folder `output`. Building one touches nothing.
+
+    key: what else the outputs depend on (model, settings); those made under another key are made again.
+    failed: number of `failed` rows in the report last written.
+    """
+
+    def __init__(self, output: str | Path, key: str = "") -> None:
+        self.output = Path(output)
+        self.key = key
+        self.failed = 0
+        self._journal = Journal(self._state / "journal")
+
+    # ---- handing out the work
+
+    def check_writable(self) -> None:
+        """Make the output folder, remove what killed processes left half-written, and prove that it takes files.
+
+        Raises `CodingError`. Call it before anything expensive.
+        """
+        self._make_folders()
+        probe = self._state / "probe"
+        try:
+            remove_stale(self.output)
+            write_atomically(probe, b"")
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._refusal(self.output, error) from None
+
+    def pending(self, items: Sequence[Item]) -> Iterator[Item]:
+        """Items that nobody has finished or is working on, largest file first, each claimed as it is yielded.
+
+        The caller owes a `finish` or `fail` for each. When all others are claimed, waits, and takes over what
+        dies; ends when every item is settled. A caller that asks for more while it still owes an item (a loader
+        that fetches ahead) is not made to wait: it might be waiting for itself.
+        """
+        self._make_folders()
+        journal, claims = Journal(self._journal.folder), Claims(self._claims_folder)
+        sizes = {name: (_source(path) or [0, 0])[0] for name, path in items}
+        waiting = sorted(items, key=lambda item: -sizes[item[0]])
+        self._write_state("plan.json", Plan(len(sizes), sum(sizes.values()))._asdict())
+        journal.refresh()
+        claims.keep_alive()
+        try:
+            while waiting:
+                waiting = yield from self._claimable(waiting, journal, claims)
+                journal.refresh()
+                claims.forget_settled()
+                waiting = [item for item in waiting if item[0] not in journal.settled]
+                if claims.held:
+                    return
+                if waiting:
+                    time.sleep(POLL_SECONDS)
+        except GeneratorExit:
+            claims.forget_settled()
+            for name in list(claims.held):
+                claims.drop(name)
+            raise
+        finally:
+            claims.close()
+
+    def _claimable(
+        self, items: Sequence[Item], journal: Journal, claims: Claims
+    ) -> Iterator[Item]:  # returns the items that others hold
+        held_elsewhere = []
+        for name, path in items:
+            source = _source(path)
+            if name in journal.settled:
+                continue
+            if not self._take(claims, name, source):
+                held_elsewhere.append((name, path))
+                continue
+            journal.refresh()  # somebody may have settled it between our look and our claim
+            row = journal.latest.get(name)
+            if name in journal.settled:
+                claims.settle(name)
+            elif row is not None and self._is_done(row, source):
+                self._append(journal, {**row, "status": "skipped"})
+                claims.settle(name)
+            else:
+                yield name, path
+        return held_elsewhere
+
+    def _take(self, claims: Claims, name: str, source: list[int] | None) -> bool:
+        try:
+            return claims.take(name, source)
+        except OSError as error:
+            raise self._refusal(self._state, error) from None
+
+    def _is_done(self, row: Row, source: list[int] | None) -> bool:
+        """Whether an earlier run's outcome still holds: same settings, same input, output intact."""
+        same = row["status"] != "failed" and row.get("key") == self.key and row.get("source") == source
+        return same and source is not None and self._is_intact(row)
+
+    # ---- taking in the results
+
+    def finish(self, name: str, output_name: str, data: bytes, row: Mapping[str, Any]) -> Path:
+        """Put `data` under `output/output_name`, whole or not at all, and journal `row` (report columns).
+
+        Raises `CodingError` when the output cannot be written, would lie outside the folder, or would replace a
+        picture that this job has not made; what was there before is intact. The item is then still owed.
+        """
+        path = self.output_path(output_name)
+        try:
+            self._begin(name, output_name, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, data)
+        except OSError as error:
+            raise self._refusal(path, error) from None
+        made = {"output": output_name, "size": len(data), "crc32": zlib.crc32(data)}
+        self._settle(name, {**row, "name": name, "status": "ok", **made})
+        return path
+
+    def fail(self, name: str, error: str) -> None:
+        """Journal why there is no output for `name`. Raises `CodingError` when not even that can be written."""
+        self._settle(name, {"name": name, "status": "failed", "error": " ".join(error.splitlines())})
+
+    def output_path(self, output_name: str) -> Path:
+        """Where an output goes; no `..`, absolute name or link leads out of the folder (`CodingError`)."""
+        parts = PurePosixPath(output_name).parts
+        root = Path(os.path.realpath(self.output))
+        parent = Path(os.path.realpath(root.joinpath(*parts[:-1])))
+        inside = root in (parent, *parent.parents) and root / STATE_FOLDER not in (parent, *parent.parents)
+        if not parts or ".." in parts or "\0" in output_name or not inside:
+            raise CodingError(
+                f"{_printable(output_name)}: would be written outside {self.output}; rename the input or "
+                "remove the link from the output folder"
+            )
+        return parent / parts[-1]
+
+    def _begin(self, name: str, output_name: str, path: Path) -> None:
+        """Pictures are never overwritten unless made from the same file by this job: they may be originals."""
+        if output_name.lower().endswith(".lpc"):
+            return
+        self._journal.refresh()
+        if not os.path.lexists(path):
+            self._append(self._journal, {"name": name, "status": "begun", "output": output_name})
+        elif self._journal.made.get(output_name) != name:
+            raise CodingError(
+                f"{_printable(str(path))}: exists and was not made from {_printable(name)}; move it away or give "
+                "another output="
+            )
+
+    def _settle(self, name: str, row: Row) -> None:
+        claim = own_claim(self._claims_folder, name) or {}
+        self._make_folders()
+        self._append(self._journal, {**row, "key": self.key, "source": claim.get("source")})
+        settle(self._claims_folder, name)
+
+    # ---- telling how it went
+
+    def arrivals(self) -> list[Row]:
+        """Outcomes that any process has journaled since the last call (or since this run began)."""
+        return self._journal.refresh()
+
+    def plan(self) -> Plan:
+        """Zeros before any process has asked for `pending` items."""
+        try:
+            return Plan(**json.loads((self._state / "plan.json").read_bytes()))
+        except FileNotFoundError:
+            return Plan(0, 0)
+
+    def rows(self, names: Sequence[str]) -> list[Row]:
+        """One row per name, in this order, with the report's columns; `ok` and `skipped` only if verified now."""
+        self._journal.refresh()
+        return [self._verified_row(name) for name in names]
+
+    def write_report(self, names: Sequence[str]) -> Path:
+        """`output/report.csv` with the rows of `names`; sets `failed` and ends the run. Raises `CodingError`."""
+        self._make_folders()
+        rows = self.rows(names)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, REPORT_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({column: _cell(row[column]) for column in REPORT_COLUMNS} for row in rows)
+        path = self.output / REPORT_NAME
+        try:
+            write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+            self._journal.close_run()
+        except OSError as error:
+            raise self._refusal(path, error) from None
+        self.failed = sum(row["status"] == "failed" for row in rows)
+        return path
+
+    def _verified_row(self, name: str) -> Row:
+        row = self._journal.latest.get(name)
+        if row is None or row["time"] < last_claim_time(self._claims_folder, name):
+            row = {"name": name, "status": "failed", "error": NOT_DONE}
+        elif row["status"] != "failed" and row.get("key") != self.key:
+            row = {"name": name, "status": "failed", "error": NOT_DONE}
+        elif row["status"] != "failed" and not self._is_intact(row):
+            row = {"name": name, "status": "failed", "error": f"{row['output']}: {DAMAGED}"}
+        return {column: row.get(column) for column in REPORT_COLUMNS}
+
+    def _is_intact(self, row: Row) -> bool:
+        try:
+            path = self.output_path(row["output"])
+            return path.stat().st_size == row["size"] and _crc32(path) == row["crc32"]
+        except (OSError, CodingError):
+            return False
+
+    # ---- the state folder
+
+    @property
+    def _state(self) -> Path:
+        return self.output / STATE_FOLDER
+
+    @property
+    def _claims_folder(self) -> Path:
+        return self._state / "claims"
+
+    def _make_folders(self) -> None:
+        try:
+            self._claims_folder.mkdir(parents=True, exist_ok=True)
+            self._journal.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._refusal(self.output, error) from None
+
+    def _append(self, journal: Journal, row: Row) -> None:
+        try:
+            journal.append(row)
+        except OSError as error:
+            raise self._refusal(journal.folder, error) from None
+
+    def _write_state(self, name: str, value: Mapping[str, Any]) -> None:
+        try:
+            write_atomically(self._state / name, json.dumps(value).encode())
+        except OSError as error:
+            raise self._refusal(self._state / name, error) from None
+
+    def _refusal(self, path: Path, error: OSError) -> CodingError:
+        return CodingError(f"{_printable(str(path))}: cannot be written: {describe_fault(error)}")
+
+
+def _source(path: Path) -> list[int] | None:
+    """[bytes, modification time in ns] of an input; None when it cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _crc32(path: Path, block: int = 1 << 20) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while data := file.read(block):
+            crc = zlib.crc32(data, crc)
+    return crc
+
+
+def _cell(value: Any) -> Any:
+    """Empty for what is not known; six decimals are beyond what any of the numbers means."""
+    return "" if value is None else round(value, 6) if isinstance(value, float) else value
+
+
+def _printable(text: str) -> str:
+    """`text` on one line."""
+    return "".join(character if character.isprintable() else "?" for character in text)

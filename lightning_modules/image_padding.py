@@ -1,0 +1,20 @@
+"""Cropping feature maps and pictures back to the size they should have."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lightning_modules.codec import ImageSize
+
+
+def crop(value: Tensor, size: ImageSize) -> Tensor:
+    """The top-left `size` of (..., H, W). Strided transforms round sizes up, so the surplus is bottom and right."""
+    height, width = size
+    if value.shape[-2] < height or value.shape[-1] < width:
+        raise ValueError(f"cannot crop {tuple(value.shape[-2:])} to {size}: it is smaller")
+    return value[..., :height, :width]
+
+
+def ceil_div(size: ImageSize, stride: int) -> ImageSize:
+    """Size after transforms of total stride `stride` that round up at every step."""
+    return -(-size[0] // stride), -(-size[1] // stride)

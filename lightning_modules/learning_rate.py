@@ -1,0 +1,30 @@
+"""Learning-rate schedules: closures from the optimizer step to the factor on the base rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+Schedule = Callable[[int], float]
+
+
+def constant(warmup: int) -> Schedule:
+    """Rises linearly over `warmup` steps, then stays at 1."""
+    return lambda step: min(1.0, (step + 1) / (warmup + 1))
+
+
+def stepwise(warmup: int, milestones: list[int], factor: float) -> Schedule:
+    """`constant`, multiplied by `factor` at each milestone passed."""
+    rise = constant(warmup)
+    return lambda step: rise(step) * factor ** sum(step >= milestone for milestone in milestones)
+
+
+def cosine(warmup: int, total: int, final: float) -> Schedule:
+    """Rises over `warmup` steps, then half a cosine from 1 down to `final` at step `total`."""
+    rise = constant(warmup)
+
+    def factor(step: int) -> float:
+        progress = min(1.0, max(0.0, (step - warmup) / max(1, total - warmup)))
+        return rise(step) * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+    return factor

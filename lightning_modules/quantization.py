@@ -1,0 +1,26 @@
+"""Quantizers: how a latent meets the grid `offset + Z`. Pure functions of (value, offset), same shape out.
+
+The rate and the reconstruction both see the returned value, so training noise, straight-through and the
+final hard rounding run through the same codec code. Annealed relaxations (SGA and its kin) live in their room.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def hard_round(value: Tensor, offset: Tensor) -> Tensor:
+    """Nearest point of the grid, ties to even. Gradient: zero to `value`, one to `offset`."""
+    return torch.round(value - offset) + offset
+
+
+def straight_through(value: Tensor, offset: Tensor) -> Tensor:
+    """`hard_round` forward, identity backward to `value` (Bengio et al. 2013; STE row of Yang et al. 2020)."""
+    return value + (hard_round(value, offset) - value).detach()
+
+
+def uniform_noise(value: Tensor, offset: Tensor) -> Tensor:
+    """value + U(-1/2, 1/2): the training proxy of rounding (Balle et al. 2017, eq. 10); any offset serves."""
+    del offset
+    return value + (torch.rand_like(value) - 0.5)

@@ -1,0 +1,46 @@
+"""Fixtures every test may use: the shared data, and what to leave out where a device is missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout's top folder."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of pictures and data sets beside the checkout, or where LATENTPRESS_SHARED points."""
+    folder = Path(os.environ.get("LATENTPRESS_SHARED", REPOSITORY.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip("no shared data: set LATENTPRESS_SHARED to the folder that holds data/kodak")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kodak(shared: Path) -> list[Path]:
+    """The Kodak pictures, kodim01 first."""
+    pictures = sorted((shared / "data" / "kodak").glob("kodim*.png"))
+    if not pictures:
+        pytest.skip("the shared data holds no data/kodak/kodim*.png")
+    return pictures
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked gpu where there is no CUDA device."""
+    gpu_items = [item for item in items if item.get_closest_marker("gpu")]
+    if not gpu_items:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in gpu_items:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

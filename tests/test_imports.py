@@ -1,0 +1,221 @@
+"""The arrows of the house: who may import whom, kept by parsing imports instead of by good intentions.
+
+A package inside `lightning_modules` that is not part of the floor is a room, so a new room is checked without
+an edit here; only a room that builds on another one has to be named in `NEIGHBOURS`.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+HOUSE = ("lightning_modules", "datamodules", "callbacks")
+OUTSIDE = ("run", "tests", "benchmarks")
+FLOOR_PACKAGES = {"coding", "checkpoints"}
+NEIGHBOURS = {"sga": {"hyperprior"}}
+RECORDS = "lightning_modules.codec"
+BANNED_NAMES = {"utils", "helpers", "common", "misc", "base"}
+LIGHT_IN_RUN = {"hydra", "omegaconf"}
+
+
+class Import(NamedTuple):
+    """One imported module. name: absolute and dotted. lazy: inside a function, so not paid at start-up."""
+
+    name: str
+    line: int
+    lazy: bool
+
+    def within(self, *packages: str) -> bool:
+        """Whether the module is one of `packages` or lies inside one."""
+        return any(self.name == package or self.name.startswith(package + ".") for package in packages)
+
+
+def imports_of(source: Path, root: Path) -> list[Import]:
+    """Every import of a file, relative and `import_module("...")` ones included."""
+    tree = ast.parse(source.read_text(encoding="utf-8"), str(source))
+    package = source.relative_to(root).parent.parts
+    return [
+        Import(name, node.lineno, lazy) for node, lazy in _walk(tree) for name in _names(node, package, root)
+    ]
+
+
+def _walk(node: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+    for child in ast.iter_child_nodes(node):
+        child_is_lazy = lazy or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        yield child, child_is_lazy
+        yield from _walk(child, child_is_lazy)
+
+
+def _names(node: ast.AST, package: tuple[str, ...], root: Path) -> Iterator[str]:
+    match node:
+        case ast.Import(names=aliases):
+            yield from (alias.name for alias in aliases)
+        case ast.ImportFrom(module=module, names=aliases, level=level):
+            above = package[: len(package) - level + 1] if level else ()
+            origin = ".".join((*above, *([module] if module else [])))
+            for alias in aliases:
+                inner = f"{origin}.{alias.name}"
+                yield inner if _is_module(inner, root) else origin
+        case ast.Call(func=func, args=[ast.Constant(value=str(name)), *_]):
+            if ast.unparse(func) in {"import_module", "importlib.import_module", "__import__"}:
+                yield name
+
+
+def _is_module(name: str, root: Path) -> bool:
+    path = root.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def room_of(module: str, root: Path) -> str | None:
+    """The room a dotted module name lies in; None for the floor and everything outside."""
+    parts = module.split(".")
+    if parts[0] != "lightning_modules" or len(parts) < 2 or parts[1] in FLOOR_PACKAGES:
+        return None
+    return parts[1] if (root / parts[0] / parts[1]).is_dir() else None
+
+
+def violations(root: Path) -> list[str]:
+    """Broken arrows and banned names below `root`, one line each: file, line, what is wrong."""
+    found = []
+    for source in _sources(root):
+        where = source.relative_to(root)
+        drawers = BANNED_NAMES & {*where.parent.parts, where.stem}
+        found += [f"{where}: '{name}' says nothing; name it for the noun it defines" for name in drawers]
+        for statement in imports_of(source, root):
+            fault = _library_fault(where, statement) or _arrow_fault(where, statement, root)
+            if fault:
+                found.append(f"{where}:{statement.line}: imports {statement.name}, but {fault}")
+    return found
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    yield from sorted(root.glob("*.py"))
+    for package in (*HOUSE, "benchmarks", "tests"):
+        yield from sorted((root / package).rglob("*.py"))
+
+
+def _library_fault(where: Path, statement: Import) -> str | None:
+    owner = where.parts[0]
+    if owner in {"tests", "benchmarks"}:
+        return None
+    if statement.within("constriction") and where.as_posix() != "lightning_modules/coding/ans.py":
+        return "only lightning_modules/coding/ans.py imports the ANS library"
+    if statement.within("hydra") and where.as_posix() != "run.py":
+        return "only run.py imports hydra"
+    if statement.within("pytorch_lightning"):
+        return "Lightning is imported as `lightning`; the two packages' classes are not interchangeable"
+    may_import_lightning = owner in {"run.py", "datamodules", "callbacks"} or where.name.endswith("module.py")
+    if statement.within("lightning") and not may_import_lightning:
+        return "only *module.py, datamodules, callbacks and run.py import Lightning"
+    return None
+
+
+def _arrow_fault(where: Path, statement: Import, root: Path) -> str | None:
+    owner = where.parts[0]
+    if owner == "run.py":
+        return _run_fault(statement, root)
+    if owner not in HOUSE or not statement.within(*HOUSE, *OUTSIDE):
+        return None
+    if owner in {"datamodules", "callbacks"}:
+        allowed = statement.within(owner, RECORDS)
+        return None if allowed else f"of ours, {owner} imports itself and the records of {RECORDS} only"
+    if not statement.within("lightning_modules"):
+        return "lightning_modules imports nothing of ours but itself"
+    room, target = room_of(".".join(where.with_suffix("").parts), root), room_of(statement.name, root)
+    if target is None or target == room or target in NEIGHBOURS.get(room or "", set()):
+        return None
+    return "the floor never imports a room" if room is None else "a room imports the floor and itself"
+
+
+def _run_fault(statement: Import, root: Path) -> str | None:
+    if room_of(statement.name, root):
+        return "run.py names no paper"
+    heavy = not statement.within(*LIGHT_IN_RUN) and not _is_standard_library(statement.name)
+    return "run.py imports only hydra before a task runs" if heavy and not statement.lazy else None
+
+
+def _is_standard_library(name: str) -> bool:
+    return name.split(".")[0] in sys.stdlib_module_names
+
+
+def test_every_arrow_of_the_house_points_the_allowed_way(repository: Path) -> None:
+    assert violations(repository) == []
+
+
+def test_the_checker_reads_the_whole_house(repository: Path) -> None:
+    read = {source.relative_to(repository).as_posix() for source in _sources(repository)}
+    assert {"lightning_modules/codec.py", "lightning_modules/coding/ans.py"} <= read
+    hyperprior = imports_of(repository / "lightning_modules" / "hyperprior" / "codec.py", repository)
+    assert any(statement.within(RECORDS) for statement in hyperprior)
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "fault"),
+    [
+        ("run.py", "import torch", "before a task runs"),
+        ("run.py", "def task():\n    from lightning_modules.sga import rounding", "names no paper"),
+        ("datamodules/folder.py", "from lightning_modules.coding import ans", "datamodules imports itself"),
+        ("datamodules/folder.py", "import callbacks.writer", "datamodules imports itself"),
+        ("callbacks/writer.py", "from lightning_modules import hyperprior", "callbacks imports itself"),
+        ("lightning_modules/codec.py", "from .hyperprior import codec", "floor never imports a room"),
+        ("lightning_modules/coding/ans.py", "from ..sga import rounding", "floor never imports a room"),
+        ("lightning_modules/codec.py", "import datamodules", "nothing of ours but itself"),
+        ("lightning_modules/hyperprior/codec.py", "import lightning_modules.sga.rounding", "and itself"),
+        ("lightning_modules/hyperprior/codec.py", "import lightning as L", "import Lightning"),
+        ("lightning_modules/sga/refinement.py", "from hydra.utils import instantiate", "only run.py"),
+        ("lightning_modules/coding/tables.py", "import constriction", "the ANS library"),
+        ("callbacks/writer.py", "from pytorch_lightning import Callback", "not interchangeable"),
+        ("callbacks/writer.py", "m = __import__('hydra')", "only run.py"),
+        ("lightning_modules/sga/utils.py", "", "name it for the noun"),
+        ("tests/common/test_x.py", "", "name it for the noun"),
+    ],
+)
+def test_a_wrong_import_or_name_is_reported_with_its_place(
+    tmp_path: Path, path: str, source: str, fault: str
+) -> None:
+    _build_house(tmp_path)
+    _write(tmp_path / path, source)
+    (report,) = violations(tmp_path)
+    assert report.startswith(path)
+    assert fault in report
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("run.py", "import hydra\nfrom omegaconf import OmegaConf\ndef task():\n    import lightning"),
+        ("callbacks/writer.py", "import lightning as L\nfrom lightning_modules.codec import CodedImage"),
+        ("datamodules/folder.py", "from . import picture\nfrom datamodules.picture import read"),
+        ("lightning_modules/sga/refinement.py", "from lightning_modules.hyperprior.codec import Codec"),
+        ("lightning_modules/sga/module.py", "import lightning as L\nfrom ..codec import Codec"),
+        ("lightning_modules/coding/ans.py", "import constriction\nfrom .tables import CodingTables"),
+        ("tests/test_words.py", "import constriction\nimport lightning_modules.sga"),
+    ],
+)
+def test_allowed_imports_are_not_reported(tmp_path: Path, path: str, source: str) -> None:
+    _build_house(tmp_path)
+    _write(tmp_path / path, source)
+    assert violations(tmp_path) == []
+
+
+def _build_house(root: Path) -> None:
+    for path in (
+        "lightning_modules/codec.py",
+        "lightning_modules/coding/ans.py",
+        "lightning_modules/coding/tables.py",
+        "lightning_modules/hyperprior/codec.py",
+        "lightning_modules/sga/rounding.py",
+        "datamodules/picture.py",
+        "callbacks/writer.py",
+    ):
+        _write(root / path, "")
+
+
+def _write(path: Path, source: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source, encoding="utf-8")
