@@ -1,7 +1,7 @@
-"""Train, test, and use learned image codecs: python run.py experiment=NAME [task=TASK] [key=value ...]
+"""Train, test and use learned image codecs: python run.py [task=TASK] [experiment=NAME] [key=value ...]
 
-Reads top to bottom as the life of a run: compose the configuration, build what it names, call the task.
-Nothing heavy is imported before a task needs it, so that --help answers at once.
+Reads top to bottom as the life of a run: errors in one line, the values configurations compute, building what
+a configuration names, the tasks, and composing it all. Nothing heavy is imported before a task needs it.
 """
 
 from __future__ import annotations
@@ -10,25 +10,32 @@ import difflib
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach `entry`, which makes one line of them
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach `explain`, which makes one line of them
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+)
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 CONF = Path(__file__).resolve().parent / "conf"
 RUN_FILE = "run.yaml"
 MODEL_FILE = "codec.safetensors"
+JOB_FOLDER = "LATENTPRESS_JOB_FOLDER"
+"""Environment variable by which the first process of a job tells the others which job of a sweep they serve."""
 
 
 class UserError(Exception):
-    """What the user asked for cannot be done; the message is one line."""
+    """What was asked for cannot be done; the message is one line."""
 
 
 # ---- values that configurations compute
@@ -77,7 +84,7 @@ def build_codec(cfg: DictConfig) -> Any:
     from lightning_modules.checkpoints.checkpoint import load_codec
 
     codec_class = hydra.utils.get_class(cfg.module.codec._target_)
-    return load_codec(cfg.ckpt, codec_class, lmbda=cfg.lmbda, cache_dir=Path(cfg.paths.cache_dir))
+    return load_codec(str(cfg.ckpt), codec_class, lmbda=cfg.lmbda, cache_dir=Path(cfg.paths.cache_dir))
 
 
 def build_module(cfg: DictConfig, codec: Any) -> Any:
@@ -93,16 +100,19 @@ def build_trainer(cfg: DictConfig) -> Any:
 
 
 def fit(cfg: DictConfig) -> None:
-    """Train (or go on training), then test the best checkpoint and leave it as a packaged model."""
+    """Train, or go on training; then test the best checkpoint and leave it as a packaged model."""
     from lightning_modules.checkpoints.packaged_model import save_model
 
     trainer, datamodule, codec = build_trainer(cfg), build(cfg.task.datamodule), build_codec(cfg)
-    module = build_module(cfg, codec)
+    module = build_module(cfg, codec.train())
     trainer.fit(module, datamodule=datamodule, ckpt_path=last_checkpoint(cfg))
-    best = trainer.checkpoint_callback.best_model_path
-    trainer.test(module, datamodule=datamodule, ckpt_path=best)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.test(module, datamodule=datamodule, ckpt_path=trainer.checkpoint_callback.best_model_path)
     if trainer.is_global_zero:
-        save_model(codec, Path(cfg.paths.output_dir) / MODEL_FILE)
+        path = Path(cfg.paths.output_dir) / MODEL_FILE
+        save_model(codec, path)
+        print(f"model: {path}")
 
 
 def test(cfg: DictConfig) -> None:
@@ -113,32 +123,64 @@ def test(cfg: DictConfig) -> None:
 
 
 def compress(cfg: DictConfig) -> None:
-    """A folder of pictures -> .lpc files and a report."""
+    """Pictures -> .lpc files and a report."""
+    require(cfg, "ckpt", "input", "output")
     from lightning_modules.checkpoints.checkpoint import PACKAGED
     from lightning_modules.checkpoints.model_library import remember
+    from lightning_modules.coding.picture import model_fingerprint
 
-    require(cfg, "ckpt", "input", "output")
+    build(cfg.task.job).check_writable()
     codec = build_codec(cfg)
-    remember(codec, Path(cfg.paths.cache_dir) / "models", known=PACKAGED)
+    remember(codec, Path(cfg.paths.cache_dir) / "models", PACKAGED)
+    inference = OmegaConf.to_yaml(cfg.inference, resolve=True)
+    cfg.task.job.key = f"{model_fingerprint(codec).hex()}-{short_hash(inference)}"
     predict(cfg, build_module(cfg, codec))
 
 
 def decompress(cfg: DictConfig) -> None:
     """.lpc files -> PNG, each with the model that made it."""
+    require(cfg, "input", "output")
     from lightning_modules.checkpoints.checkpoint import PACKAGED
     from lightning_modules.checkpoints.model_library import ModelLibrary
     from lightning_modules.compression_module import DecompressionModule
 
-    require(cfg, "input", "output")
+    build(cfg.task.job).check_writable()
     given = [] if cfg.ckpt is None else [build_codec(cfg)]
     library = ModelLibrary([PACKAGED, Path(cfg.paths.cache_dir) / "models"], given)
     predict(cfg, DecompressionModule(library=library))
 
 
 def predict(cfg: DictConfig, module: Any) -> None:
-    """Run a folder job; rank 0 merges the report and says whether every file is there."""
-    trainer, datamodule = build_trainer(cfg), build(cfg.task.datamodule)
-    trainer.predict(module, datamodule=datamodule, return_predictions=False)
+    """A folder job. The first process merges the report, which has the last word on what is there."""
+    files = build(cfg.task.datamodule).predict_dataloader()
+    trainer = build_trainer(cfg)
+    trainer.predict(module, dataloaders=files, return_predictions=False)
+    if trainer.is_global_zero:
+        job = build(cfg.task.job)
+        report = job.write_report([name for name, _ in files.items])
+        print(f"report: {report}")
+        if job.failed:
+            raise UserError(f"{job.failed} of {len(files)} files failed; {report} says why")
+
+
+def demo(cfg: DictConfig) -> None:
+    """Compress real photos with the packaged model, decode them again, compare with classical codecs."""
+    folder = Path(cfg.output or "demo_output")
+    originals = build(cfg.task.originals, folder=folder / "originals")
+    shared = [f"trainer={HydraConfig.get().runtime.choices.trainer}", f"lmbda={cfg.lmbda}", "experiment=demo"]
+    for task, source, target in (
+        ("compress", originals, "files"),
+        ("decompress", folder / "files", "decoded"),
+    ):
+        overrides = [
+            *shared,
+            f"task={task}",
+            f"'input={source}'",
+            f"'output={folder / target}'",
+            "logger=none",
+        ]
+        TASKS[task](hydra.compose("config", [*overrides, *(["ckpt=demo"] if task == "compress" else [])]))
+    build(cfg.task.comparison).run(originals, folder / "files", folder / "decoded", folder)
 
 
 TASKS: dict[str, Callable[[DictConfig], None]] = {
@@ -146,6 +188,7 @@ TASKS: dict[str, Callable[[DictConfig], None]] = {
     "test": test,
     "compress": compress,
     "decompress": decompress,
+    "demo": demo,
 }
 
 
@@ -155,19 +198,131 @@ def require(cfg: DictConfig, *keys: str) -> None:
         raise UserError(f"task={cfg.task.name} needs {' and '.join(f'{key}=...' for key in missing)}")
 
 
-def last_checkpoint(cfg: DictConfig) -> str | None:
-    if cfg.resume is None:
-        return None
-    path = Path(cfg.resume) / "checkpoints" / "last.ckpt"
+# ---- resuming
+
+
+def last_checkpoint(cfg: DictConfig) -> Path | None:
+    """Where an interrupted training goes on; None when it had not come to its first checkpoint."""
+    path = Path(cfg.paths.output_dir) / "checkpoints" / "last.ckpt"
+    return path if cfg.resume is not None and path.is_file() else None
+
+
+def stored_run(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """The configuration that the run folder `cfg.resume` was started with, and this command line's changes to it.
+
+    Single values may change (steps=, trainer.devices=); another experiment or module is another run.
+    """
+    path = Path(cfg.resume) / RUN_FILE
     if not path.is_file():
-        raise UserError(f"{path}: no checkpoint to resume from; start the run again without resume=")
-    return str(path)
+        raise UserError(
+            f"{path}: not found, so {cfg.resume} is not a training run's folder; give one with resume="
+        )
+    stored = OmegaConf.load(path)
+    for override in overrides:
+        key, _, _ = override.partition("=")
+        if key == "resume" or override in stored.overrides:
+            continue
+        if (CONF / key).is_dir():
+            raise UserError(f"{override}: not part of the run in {cfg.resume}; start a new run for it")
+        OmegaConf.update(stored.config, key, OmegaConf.select(cfg, key), force_add=False)
+    stored.config.resume = cfg.resume
+    return stored.config
+
+
+def store_run(cfg: DictConfig, overrides: list[str]) -> None:
+    path = Path(cfg.paths.output_dir) / RUN_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save({"overrides": overrides, "config": OmegaConf.to_container(cfg)}, path)
+
+
+# ---- the run
 
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> None:
-    TASKS[cfg.task.name](cfg)
+    overrides = list(HydraConfig.get().overrides.task)
+    if cfg.resume is not None:
+        cfg = stored_run(cfg, overrides)
+    os.environ[JOB_FOLDER] = str(cfg.paths.output_dir)
+    import lightning
+
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    if cfg.task.name == "fit" and cfg.resume is None and "LOCAL_RANK" not in os.environ:
+        store_run(cfg, overrides)
+    try:
+        with open_dict(cfg):
+            TASKS[cfg.task.name](cfg)
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
+
+
+def serve_one_job() -> None:
+    """Make a process that Lightning started for one job of a sweep do that job, not the whole sweep again."""
+    if "LOCAL_RANK" in os.environ and JOB_FOLDER in os.environ and {"-m", "--multirun"} & set(sys.argv):
+        folder = os.environ[JOB_FOLDER]
+        where = [f"--config-path={folder}/.hydra", "--config-name=config"]
+        sys.argv[1:] = [*where, f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for what a user can mend; None for our own faults, which deserve their traceback."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        options = [str(option) for option in error.options or []]
+        return f"no {group or 'configuration'} named {name}{suggestion(name, options)}; {group}= takes one of: {', '.join(options)}"
+    for cause in causes(error):
+        if type(cause).__name__ in ("CodingError", "DamagedFile", "WrongModel", "MisconfigurationException"):
+            return " ".join(str(cause).split())
+    if isinstance(error, ConfigCompositionException):
+        return bad_override(error)
+    if isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(
+        error, InstantiationException
+    ):
+        return " ".join(str(error).split("full_key")[0].split())
+    return None
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def bad_override(error: BaseException) -> str:
+    """A key that does not exist, with the nearest that does."""
+    text = " ".join(" ".join(str(cause) for cause in causes(error)).split())
+    key = text.partition("Could not override '")[2].partition("'")[0]
+    if not key:
+        return text
+    known = {
+        line.partition(":")[0] for line in (CONF / "config.yaml").read_text().splitlines() if ":" in line
+    }
+    return f"no setting named {key}{suggestion(key, sorted(known))}; python run.py --cfg job lists them all"
+
+
+def suggestion(name: str, options: list[str]) -> str:
+    near = difflib.get_close_matches(name, options, n=2, cutoff=0.6)
+    return f", did you mean {' or '.join(near)}?" if near else ""
+
+
+def entry() -> int:
+    serve_one_job()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted; the same command, or resume=RUN_FOLDER for a training, goes on", file=sys.stderr)
+        return 130
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(entry())

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
+WIDTH = 130
+"""Columns of the table where no terminal says how many there are."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             measurements += measured(row, settings)
         except Exception as error:
             faults.append(f"row {row.NUMBER} could not be measured: {type(error).__name__}: {error}")
-    Console().print(render(measurements))
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(render(measurements))
     save(measurements, options.output)
     for fault in faults:
         console.print(fault, style="red", markup=False)

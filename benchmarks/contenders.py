@@ -49,13 +49,14 @@ def contenders(ckpt: str) -> Contenders:
     return Contenders(ours, twin(ours.state_dict(), N, M))
 
 
+@torch.no_grad()
 def twin(state: Mapping[str, Tensor], N: int, M: int) -> MeanScaleHyperprior:
     """CompressAI's model of the same weights and medians, ready to code."""
     model = MeanScaleHyperprior(N, M)
-    networks = {name: value for name, value in state.items() if name in dict(model.named_parameters())}
-    model.load_state_dict(networks, strict=False)
+    for name, parameter in model.named_parameters():
+        parameter.copy_(state[name])
     model.eval().update(force=True, update_quantiles=True)  # finds the range of z its tables must cover
-    model.entropy_bottleneck.quantiles.data[:, :, 1] = state["entropy_bottleneck.quantiles"][:, :, 1]
+    model.entropy_bottleneck.quantiles[:, :, 1] = state["entropy_bottleneck.quantiles"][:, :, 1]
     model.entropy_bottleneck.update(force=True)
     return model
 

@@ -18,7 +18,8 @@ def render(measurements: Sequence[Measurement]) -> Table:
     """One line each; a value that misses its goal is red."""
     table = Table(title="ours against theirs: medians, quartiles in brackets", title_justify="left")
     for heading in ("row", "what", "ours", "theirs", "value", "spread", "goal"):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
+        is_prose = heading == "what"
+        table.add_column(heading, justify="left" if is_prose else "right", no_wrap=not is_prose)
     for m in measurements:
         colour = {True: "green", False: "red", None: "default"}[m.reached]
         table.add_row(

@@ -13,6 +13,8 @@ from lightning_modules.codec import CodingError
 NamedFile = tuple[str, Path]
 """(path relative to the listed folder, with `/`; the file)."""
 
+_TOKEN = re.compile(r"[.]|[0-9]+|[^.0-9]+")
+
 GIVE_INPUT = "give a folder or a file with input="
 
 
@@ -37,10 +39,16 @@ def named_files(root: str | Path, paths: Iterable[Path]) -> list[NamedFile]:
 
 
 def natural_order(name: str) -> tuple[object, ...]:
-    """Sort key of a relative path: folder by folder, runs of digits by their value (`a2` before `a10`)."""
-    parts = [re.split(r"([0-9]+)", part) for part in name.split("/")]
-    pieces = tuple(tuple(int(p) if i % 2 else p for i, p in enumerate(part)) for part in parts)
-    return (pieces, name)  # the name itself tells `a01` from `a1`
+    """Sort key of a relative path: folder by folder, runs of digits by their value (`a`, `a2`, `a10`)."""
+    parts = tuple(tuple(map(_rank, _TOKEN.findall(part))) for part in name.split("/"))
+    return (parts, name)  # the name itself tells `a01` from `a1`
+
+
+def _rank(token: str) -> tuple[int, int, str]:
+    """Dots before numbers before text, so that `a.png` comes before `a2.png`."""
+    if token == ".":
+        return (0, 0, "")
+    return (1, int(token), "") if token[0] in "0123456789" else (2, 0, token)
 
 
 def _list(root: Path, wanted: Callable[[Path], bool], absent: str, remedy: str) -> list[Path]:

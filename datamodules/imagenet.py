@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image, read_file  # type: ignore[import-untyped]
+from torchvision.io import ImageReadMode, decode_image, read_file
 
 from datamodules.image_folder import ImageFolder
 from datamodules.training_crops import CropDataset, Pixels, cut

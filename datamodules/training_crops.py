@@ -1,7 +1,7 @@
 """Random training crops from pictures decoded once: uint8 arrays on the disk, read through the page cache.
 
 Decoding a large PNG takes hundreds of times longer than cutting a crop out of it. Each picture is therefore
-decoded on first sight into `cache_dir` as a `.npy` of (H, W, 3) bytes, written under a temporary name and renamed.
+decoded on first sight into `cache_dir` as a `.npy` of (H, W, 3) bytes, under a temporary name that is renamed.
 
 Which crop comes k-th depends on (seed, k) alone: not on workers, ranks, or where a run was interrupted.
 """

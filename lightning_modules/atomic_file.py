@@ -20,7 +20,7 @@ FOREIGN_AGE = 24 * 3600.0
 _FAULTS = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
-    errno.EFBIG: "the file is larger than the system allows; raise the limit (ulimit -f) and run the same command again",
+    errno.EFBIG: "the file is larger than the system allows; raise the limit (ulimit -f) and run again",
     errno.EACCES: "permission denied; make the folder writable or give another output=",
     errno.EPERM: "permission denied; make the folder writable or give another output=",
     errno.EROFS: "the file system is read-only; give another output=",
@@ -40,7 +40,7 @@ def describe_fault(error: OSError) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """`path` holds all of `data` on the disk, or what it held before (nothing, the old bytes) and an `OSError`.
+    """`path` holds all of `data`, also after a power cut, or what it held before (and `OSError` is raised).
 
     A link at `path` is replaced, not followed.
     """

@@ -1,8 +1,8 @@
 """Who works on which item: files that exactly one process can create, and that die with their process.
 
-The claim on an item is the file `<hash of its name>.<generation>`; the highest generation counts. A claim whose
-process is dead is taken over by creating the next generation, which again only one process can do, so that no
-lock is needed and any file system with exclusive creation will serve.
+The claim on an item is the file `<hash of its name>.<generation>`; the highest generation counts. A claim
+whose process is dead is taken over by creating the next generation, which again only one process can do, so
+that no lock is needed and any file system with exclusive creation will serve.
 """
 
 from __future__ import annotations
@@ -79,7 +79,12 @@ class Claims:
                 self.held.pop(name, None)
 
     def _create(self, path: Path, name: str, source: list[int] | None) -> bool:
-        claim = {"worker": this_worker().label, "session": self._session, "time": time.time(), "source": source}
+        claim = {
+            "worker": this_worker().label,
+            "session": self._session,
+            "time": time.time(),
+            "source": source,
+        }
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
@@ -131,13 +136,13 @@ class Claims:
 
 
 def own_claim(folder: Path, name: str) -> dict[str, Any] | None:
-    """What this process noted when it claimed `name` (`time`, `source`, ...); None if it holds no claim on it."""
+    """What this process noted when it claimed `name` (`time`, `source`); None if it holds no claim on it."""
     claims = [claim for claim in _read_all(folder, name) if claim.get("worker") == this_worker().label]
     return claims[-1] if claims else None
 
 
 def settle(folder: Path, name: str) -> None:
-    """Remove every claim on `name`. Call it once the outcome is in the journal, where the next claimer looks."""
+    """Remove every claim on `name`, once its outcome is in the journal, where the next claimer looks."""
     for path in _generations(folder, name):
         path.unlink(missing_ok=True)
 

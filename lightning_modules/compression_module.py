@@ -43,6 +43,10 @@ class CompressionModule(L.LightningModule):
         del batch, batch_idx
         torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 4096 + self.global_rank)
 
+    def is_logging_step(self) -> bool:
+        """Whether the logger takes this step's values: `self.log` costs more than a small step does."""
+        return (self.global_step + 1) % max(1, self.trainer.log_every_n_steps) == 0
+
     def validation_step(self, image: SourceImage | Failure, batch_idx: int) -> dict[str, Any] | None:
         """Estimated rate and unclamped distortion of one whole picture; logs `val/loss`, `val/bpp`, `val/mse`."""
         del batch_idx

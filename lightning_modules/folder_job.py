@@ -3,9 +3,9 @@
     pending --(name, path)--> the work --bytes--> finish --> output file, journal row
                                       \\--error--> fail   --> journal row               ... write_report
 
-All state lies in `output/.latentpress/`: claims on items being worked on, and journals of what became of them.
-Processes never talk to each other, so one that dies takes nothing along but its current item, which another
-one, or the same command run again, picks up. An output is believed only if it has the journaled CRC-32.
+All state lies in `output/.latentpress/`: claims on items being worked on, and journals of what became of
+them. Processes never talk to each other, so one that dies takes nothing along but its current item, which
+another one, or the same command run again, picks up. An output counts only if it has the journaled CRC-32.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -83,7 +83,7 @@ class FolderJob:
     # ---- handing out the work
 
     def check_writable(self) -> None:
-        """Make the output folder, remove what killed processes left half-written, and prove that it takes files.
+        """Make the output folder, remove what killed processes left half-written, prove that it takes files.
 
         Raises `CodingError`. Call it before anything expensive.
         """
@@ -100,8 +100,8 @@ class FolderJob:
         """Items that nobody has finished or is working on, largest file first, each claimed as it is yielded.
 
         The caller owes a `finish` or `fail` for each. When all others are claimed, waits, and takes over what
-        dies; ends when every item is settled. A caller that asks for more while it still owes an item (a loader
-        that fetches ahead) is not made to wait: it might be waiting for itself.
+        dies; ends when every item is settled. A caller that asks for more while it still owes an item (a
+        loader that fetches ahead) is not made to wait: it might be waiting for itself.
         """
         self._make_folders()
         journal, claims = Journal(self._journal.folder), Claims(self._claims_folder)
@@ -130,7 +130,8 @@ class FolderJob:
 
     def _claimable(
         self, items: Sequence[Item], journal: Journal, claims: Claims
-    ) -> Iterator[Item]:  # returns the items that others hold
+    ) -> Generator[Item, None, list[Item]]:
+        """Yields what is free, returns what others hold."""
         held_elsewhere = []
         for name, path in items:
             source = _source(path)
@@ -166,10 +167,11 @@ class FolderJob:
     def finish(self, name: str, output_name: str, data: bytes, row: Mapping[str, Any]) -> Path:
         """Put `data` under `output/output_name`, whole or not at all, and journal `row` (report columns).
 
-        Raises `CodingError` when the output cannot be written, would lie outside the folder, or would replace a
-        picture that this job has not made; what was there before is intact. The item is then still owed.
+        Raises `CodingError` when the output cannot be written, would lie outside the folder, or would replace
+        a picture that this job has not made; what was there before is intact. The item is then still owed.
         """
         path = self.output_path(output_name)
+        self._make_folders()
         try:
             self._begin(name, output_name, path)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +183,7 @@ class FolderJob:
         return path
 
     def fail(self, name: str, error: str) -> None:
-        """Journal why there is no output for `name`. Raises `CodingError` when not even that can be written."""
+        """Journal why `name` has no output. Raises `CodingError` when not even that can be written."""
         self._settle(name, {"name": name, "status": "failed", "error": " ".join(error.splitlines())})
 
     def output_path(self, output_name: str) -> Path:
@@ -198,7 +200,7 @@ class FolderJob:
         return parent / parts[-1]
 
     def _begin(self, name: str, output_name: str, path: Path) -> None:
-        """Pictures are never overwritten unless made from the same file by this job: they may be originals."""
+        """Pictures that this job has not made of the same file are not overwritten: they may be originals."""
         if output_name.lower().endswith(".lpc"):
             return
         self._journal.refresh()
@@ -206,8 +208,8 @@ class FolderJob:
             self._append(self._journal, {"name": name, "status": "begun", "output": output_name})
         elif self._journal.made.get(output_name) != name:
             raise CodingError(
-                f"{_printable(str(path))}: exists and was not made from {_printable(name)}; move it away or give "
-                "another output="
+                f"{_printable(str(path))}: exists and was not made from {_printable(name)}; "
+                "move it away or give another output="
             )
 
     def _settle(self, name: str, row: Row) -> None:
@@ -230,12 +232,12 @@ class FolderJob:
             return Plan(0, 0)
 
     def rows(self, names: Sequence[str]) -> list[Row]:
-        """One row per name, in this order, with the report's columns; `ok` and `skipped` only if verified now."""
+        """The report's columns for each of `names`, in this order; `ok` and `skipped` are verified now."""
         self._journal.refresh()
         return [self._verified_row(name) for name in names]
 
     def write_report(self, names: Sequence[str]) -> Path:
-        """`output/report.csv` with the rows of `names`; sets `failed` and ends the run. Raises `CodingError`."""
+        """`output/report.csv`, a row for each name; sets `failed` and ends the run. Raises `CodingError`."""
         self._make_folders()
         rows = self.rows(names)
         text = io.StringIO()
@@ -253,18 +255,21 @@ class FolderJob:
 
     def _verified_row(self, name: str) -> Row:
         row = self._journal.latest.get(name)
-        if row is None or row["time"] < last_claim_time(self._claims_folder, name):
-            row = {"name": name, "status": "failed", "error": NOT_DONE}
-        elif row["status"] != "failed" and row.get("key") != self.key:
+        if row is None or not self._is_last_word(row):
             row = {"name": name, "status": "failed", "error": NOT_DONE}
         elif row["status"] != "failed" and not self._is_intact(row):
             row = {"name": name, "status": "failed", "error": f"{row['output']}: {DAMAGED}"}
         return {column: row.get(column) for column in REPORT_COLUMNS}
 
+    def _is_last_word(self, row: Row) -> bool:
+        """Not of an output under other settings, and nobody has begun the item anew since."""
+        same = row["status"] == "failed" or row.get("key") == self.key
+        return same and bool(row["time"] >= last_claim_time(self._claims_folder, row["name"]))
+
     def _is_intact(self, row: Row) -> bool:
         try:
             path = self.output_path(row["output"])
-            return path.stat().st_size == row["size"] and _crc32(path) == row["crc32"]
+            return bool(path.stat().st_size == row["size"] and _crc32(path) == row["crc32"])
         except (OSError, CodingError):
             return False
 
@@ -279,6 +284,8 @@ class FolderJob:
         return self._state / "claims"
 
     def _make_folders(self) -> None:
+        if self._state.is_symlink():
+            raise CodingError(f"{_printable(str(self._state))}: is a link, and leads elsewhere; remove it")
         try:
             self._claims_folder.mkdir(parents=True, exist_ok=True)
             self._journal.folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from typing import Any
 from lightning_modules.worker import Worker, is_alive, this_worker
 
 Row = dict[str, Any]
-"""`name`, `status` (begun, ok, skipped, failed), `time` (seconds since 1970), and whatever the writer knows."""
+"""`name`, `status` (begun, ok, skipped, failed), `time` (seconds since 1970), and what its writer knows."""
 
 
 OUTCOMES = ("ok", "skipped", "failed")
@@ -43,8 +43,8 @@ class Journal:
         self._has_history = False
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Raises `OSError`. A half-written line, of a killed process or on a full disk, spoils only itself."""
-        line = f"\n{json.dumps({**row, 'time': time.time()}, allow_nan=False)}\n".encode()
+        """Raises `OSError`. A half-written line (process killed, disk full) spoils only itself."""
+        line = f"\n{json.dumps({**row, 'time': time.time()})}\n".encode()
         path = self.folder / f"{this_worker().label}.jsonl"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:

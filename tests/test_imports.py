@@ -40,7 +40,9 @@ def imports_of(source: Path, root: Path) -> list[Import]:
     tree = ast.parse(source.read_text(encoding="utf-8"), str(source))
     package = source.relative_to(root).parent.parts
     return [
-        Import(name, node.lineno, lazy) for node, lazy in _walk(tree) for name in _names(node, package, root)
+        Import(name, getattr(node, "lineno", 0), lazy)
+        for node, lazy in _walk(tree)
+        for name in _names(node, package, root)
     ]
 
 

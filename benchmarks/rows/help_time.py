@@ -30,4 +30,7 @@ def measure(settings: Settings) -> list[Measurement]:
 
 def run(*arguments: str) -> None:
     """A fresh interpreter in the repository."""
-    subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, check=False)
+    if done.returncode:
+        last_line = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise RuntimeError(f"{' '.join(arguments)} exits {done.returncode}: {''.join(last_line)}")

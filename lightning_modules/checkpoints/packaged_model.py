@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lightning_modules.checkpoints.state_dict import normalize
 from lightning_modules.codec import Codec, CodingError
-from lightning_modules.coding.container import fingerprint
+from lightning_modules.coding.picture import model_fingerprint
 
 FORMAT = "latentpress-1"
 ROOMS = "lightning_modules."
@@ -46,7 +46,7 @@ def save_model(codec: Codec, path: Path, notes: Mapping[str, str] | None = None)
         "format": FORMAT,
         "codec": f"{type(codec).__module__}.{type(codec).__qualname__}",
         "hyperparameters": json.dumps(codec.hyperparameters),
-        "fingerprint": fingerprint(codec.decoder_state()).hex(),
+        "fingerprint": model_fingerprint(codec).hex(),
     }
     data = serialize({name: _compact(value) for name, value in state.items()}, metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def load_model(path: Path) -> Codec:
     weights = {name: value for name, value in state.items() if not name.startswith("tables.")}
     codec = _codec_class(metadata["codec"], path).from_weights(weights, **json.loads(metadata["hyperparameters"]))
     codec.load_derived(state)
-    found = fingerprint(codec.decoder_state()).hex()
+    found = model_fingerprint(codec).hex()
     if found != metadata["fingerprint"]:
         raise CodingError(f"{path}: damaged, its fingerprint is {found}, not {metadata['fingerprint']}; fetch it again")
     return codec.eval()

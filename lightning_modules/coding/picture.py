@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -10,6 +11,19 @@ from torch import Tensor
 from lightning_modules.codec import Codec, Latents, PixelFormat
 from lightning_modules.coding.container import Bitstream, fingerprint, read, require_model
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
+
+
+_fingerprints: WeakKeyDictionary[Codec, tuple[list[tuple[int, int]], bytes]] = WeakKeyDictionary()
+
+
+def model_fingerprint(codec: Codec) -> bytes:
+    """8 bytes that name everything the decoder computes with; hashed again only when a weight was written to."""
+    codec.update()
+    versions = [(value.data_ptr(), value._version) for value in codec.state_dict(keep_vars=True).values()]
+    known = _fingerprints.get(codec)
+    if known is None or known[0] != versions:
+        known = _fingerprints[codec] = (versions, fingerprint(codec.decoder_state()))
+    return known[1]
 
 
 class PackedPicture(NamedTuple):
@@ -26,7 +40,7 @@ def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPic
     alpha, profile = pixel_format.alpha, pixel_format.icc_profile
     bitstream = Bitstream(
         codec_id=codec.codec_id,
-        fingerprint=fingerprint(codec.decoder_state()),
+        fingerprint=model_fingerprint(codec),
         image_size=latents.image_size,
         gray=pixel_format.gray,
         alpha=None if alpha is None else pack_alpha(alpha.cpu().numpy()),
@@ -43,7 +57,7 @@ def unpack(data: bytes, codec: Codec) -> tuple[Tensor, PixelFormat]:
     Raises `DamagedFile` when any checksum disagrees, `WrongModel` when another model made the file.
     """
     bitstream = read(data)
-    require_model(bitstream, fingerprint(codec.decoder_state()))
+    require_model(bitstream, model_fingerprint(codec))
     alpha, icc = bitstream.alpha, bitstream.icc
     pixel_format = PixelFormat(
         gray=bitstream.gray,

@@ -33,8 +33,8 @@ def pack_alpha(alpha: NDArray[Any]) -> Section:
     crc = zlib.crc32(plane.data)
     if np.all(plane == plane[0, 0]):
         return Section(bytes([_CONSTANT, plane[0, 0]]), crc)
-    best = min(range(4), key=lambda filter_id: len(zlib.compress(_differences(plane, filter_id).data, 1)))
-    return Section(bytes([best]) + zlib.compress(_differences(plane, best).data, 9), crc)
+    candidates = (bytes([i]) + zlib.compress(_differences(plane, i).data, 9) for i in range(4))
+    return Section(min(candidates, key=len), crc)
 
 
 def unpack_alpha(section: Section, image_size: ImageSize) -> Plane:

@@ -21,7 +21,6 @@ from torch import Tensor
 from lightning_modules.codec import (
     Coded,
     CodingError,
-    DamagedFile,
     Estimate,
     ImageSize,
     Latents,
@@ -32,6 +31,7 @@ from lightning_modules.codec import (
 )
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc, fingerprint
+from lightning_modules.coding.damage import damaged
 from lightning_modules.coding.tables import (
     SCALES,
     CodingTables,
@@ -168,7 +168,7 @@ class HyperpriorCodec(LatentVariableCodec):
     def decode(self, sections: Sequence[Section], image_size: ImageSize) -> Tensor:
         self.update()
         if len(sections) != 1:
-            raise DamagedFile(f"damaged: a hyperprior file has 1 section, this one {len(sections)}")
+            raise damaged(f"a hyperprior file has 1 section, this one {len(sections)}")
         z_tables, y_tables = self._require_tables()
         stack = AnsStack.from_bytes(sections[0].payload)
         z_shape = (1, self.hyperparameters["N"], *ceil_div(image_size, networks.HYPER_STRIDE))
@@ -179,7 +179,7 @@ class HyperpriorCodec(LatentVariableCodec):
         y = stack.pop(_flat(nearest_scale_index(scales)), y_tables)
         stack.expect_empty()
         if content_crc(z, y) != sections[0].content_crc:
-            raise DamagedFile("damaged: the decoded latents disagree with their checksum")
+            raise damaged("the decoded latents disagree with their checksum")
         y_hat = torch.from_numpy(y).to(means.device).reshape(means.shape) + means
         return crop(self.g_s(y_hat).float(), image_size)
 

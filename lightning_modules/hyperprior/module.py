@@ -20,7 +20,6 @@ class HyperpriorModule(CompressionModule):
     """Minimises lmbda * mse + bpp under additive uniform noise.
 
     optimizer: from parameters to an optimizer. schedule: from step to the factor on its learning rate.
-    log_every: steps between logged losses; logging costs more than small steps do.
     """
 
     codec: LatentVariableCodec
@@ -34,12 +33,10 @@ class HyperpriorModule(CompressionModule):
         seed: int,
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         schedule: Callable[[int], float],
-        log_every: int,
     ) -> None:
         super().__init__(codec=codec, inference=inference, lmbda=lmbda, seed=seed)
         self.make_optimizer = optimizer
         self.schedule = schedule
-        self.log_every = log_every
 
     def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
         """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
@@ -47,11 +44,10 @@ class HyperpriorModule(CompressionModule):
         synthesis = self.codec.generate(self.codec.analyze(x), uniform_noise)
         terms = rate_distortion(x, synthesis.x_hat, synthesis.likelihoods, self.lmbda)
         loss = terms.loss.mean()
-        if self.global_step % self.log_every == 0:
+        if self.is_logging_step():
             rates = {f"train/bpp_{name}": bpp.mean() for name, bpp in terms.bpp_parts.items()}
-            self.log_dict(
-                {"train/loss": loss.detach(), "train/mse": terms.mse.mean(), "train/bpp": terms.bpp.mean()} | rates
-            )
+            totals = {"train/loss": loss, "train/mse": terms.mse.mean(), "train/bpp": terms.bpp.mean()}
+            self.log_dict({name: value.detach() for name, value in (totals | rates).items()})
         return loss
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def test_gaussian_tables_leave_at_most_the_tail_to_the_escape() -> None:
         assert tables.highest[k] == -tables.lowest[k] >= 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1e-3, 1e4), min_size=1, max_size=50))
 def test_the_scale_index_is_the_nearest_entry_in_log_sigma(scales: list[float]) -> None:
     scale = torch.tensor(scales)

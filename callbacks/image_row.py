@@ -1,0 +1,53 @@
+"""One line of a results table: what is known of one coded or decoded picture, under the report's column names."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from callbacks.quality_metrics import image_quality, image_rates
+from lightning_modules.codec import CodedImage, DecodedImage
+
+COLUMNS = (
+    "name",
+    "status",
+    "height",
+    "width",
+    "bytes",
+    "bpp",
+    "bpp_estimated",
+    "psnr",
+    "ms_ssim",
+    "encode_seconds",
+    "decode_seconds",
+    "error",
+)
+
+
+def coded_row(image: CodedImage) -> dict[str, Any]:
+    """Size, rates, times, and the quality of what the file decodes to; None for a quality that is not defined."""
+    height, width = image.x.shape[-2:]
+    quality = image_quality(image.x, image.x_hat, image.format)
+    rates = image_rates(image)
+    return {
+        "height": height,
+        "width": width,
+        "bytes": len(image.data),
+        "bpp": rates["bpp"],
+        "bpp_estimated": rates["bpp_estimated"],
+        **{name: None if math.isnan(value) else value for name, value in quality.items()},
+        "encode_seconds": image.encode_seconds,
+        "decode_seconds": image.decode_seconds,
+    }
+
+
+def decoded_row(image: DecodedImage) -> dict[str, Any]:
+    """What a receiver knows: size, rate and time."""
+    height, width = image.x_hat.shape[-2:]
+    return {
+        "height": height,
+        "width": width,
+        "bytes": image.num_bytes,
+        "bpp": 8 * image.num_bytes / (height * width),
+        "decode_seconds": image.decode_seconds,
+    }

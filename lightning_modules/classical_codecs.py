@@ -1,0 +1,156 @@
+"""Classical codecs through Pillow, and the best picture each gives within a number of bytes.
+
+Every file is whole and lies in memory: header, tables and all count. Pictures are Pillow images of mode L or
+RGB without metadata. Versions and settings travel with each codec as text, so that a table can state them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+from PIL import Image, features
+
+from lightning_modules.codec import CodingError
+
+
+class ClassicalCodec(NamedTuple):
+    """A codec with one quality knob.
+
+    settings: versions and fixed options, one line. qualities: values of the knob, worst first.
+    encode: (image, quality) -> file. decode: file -> image.
+    """
+
+    name: str
+    settings: str
+    qualities: Sequence[int]
+    encode: Callable[[Image.Image, int], bytes]
+    decode: Callable[[bytes], Image.Image]
+
+
+class MissingCodec(NamedTuple):
+    """A codec that this installation does not have. reason: fault and remedy, one line."""
+
+    name: str
+    reason: str
+
+
+class Encoded(NamedTuple):
+    """A file. fits: False when it is over the bytes allowed, though it has the codec's lowest quality."""
+
+    data: bytes
+    quality: int
+    fits: bool
+
+
+def encode_within(codec: ClassicalCodec, image: Image.Image, max_bytes: int) -> Encoded:
+    """The file of highest quality with at most `max_bytes`; the next quality of the ladder has more.
+
+    Bisection keeps "fits" below and "does not fit" above, so this holds even where sizes are not monotone (the
+    result is then one of several such places). When not even the lowest quality fits, that file, with
+    `fits=False`. Raises `CodingError` when the codec cannot code the picture at all (its sides are too long).
+    """
+    best = Encoded(_encode(codec, image, codec.qualities[0]), codec.qualities[0], fits=True)
+    if len(best.data) > max_bytes:
+        return best._replace(fits=False)
+    fitting, too_large = 0, len(codec.qualities)
+    while too_large - fitting > 1:
+        middle = (fitting + too_large) // 2
+        data = _encode(codec, image, codec.qualities[middle])
+        if len(data) <= max_bytes:
+            fitting, best = middle, Encoded(data, codec.qualities[middle], fits=True)
+        else:
+            too_large = middle
+    return best
+
+
+def _encode(codec: ClassicalCodec, image: Image.Image, quality: int) -> bytes:
+    try:
+        return codec.encode(image, quality)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CodingError(
+            f"{codec.name} cannot code {image.width} x {image.height} pixels ({error}); cut the picture into parts"
+        ) from None
+
+
+def standard_codecs() -> list[ClassicalCodec | MissingCodec]:
+    """JPEG, WebP, AVIF and JPEG XL with the settings this project reports."""
+    return [jpeg(), webp(), avif(), jpeg_xl()]
+
+
+def jpeg() -> ClassicalCodec | MissingCodec:
+    """Baseline JPEG, 4:2:0, with Huffman tables made for the picture. Quality 1 ... 100."""
+    if not features.check("jpg"):
+        return _not_in_pillow("JPEG")
+    turbo = features.version("libjpeg_turbo")
+    library = f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version('jpg')}"
+    encode = partial(_save, format="JPEG", subsampling="4:2:0", optimize=True, progressive=False)
+    settings = f"{library}, 4:2:0, optimised Huffman tables, not progressive"
+    return ClassicalCodec("JPEG", settings, range(1, 101), encode, _open)
+
+
+def webp(method: int = 6) -> ClassicalCodec | MissingCodec:
+    """Lossy WebP (always 4:2:0). method: effort, 0 fast ... 6 slow. Quality 0 ... 100."""
+    if not features.check("webp"):
+        return _not_in_pillow("WebP")
+    settings = f"libwebp {features.version('webp')}, 4:2:0, method {method}"
+    return ClassicalCodec(
+        "WebP", settings, range(101), partial(_save, format="WEBP", lossless=False, method=method), _open
+    )
+
+
+def avif(speed: int = 6) -> ClassicalCodec | MissingCodec:
+    """AVIF, 4:2:0 (4:0:0 for gray). speed: 0 slow ... 10 fast, 6 is Pillow's default. Quality 0 ... 100.
+
+    One tile, whatever the number of cores: tiles cost bytes, and files would differ between machines.
+    """
+    if not features.check("avif"):
+        return _not_in_pillow("AVIF")
+    settings = f"libavif {features.version('avif')}, 4:2:0, speed {speed}, one tile"
+    return ClassicalCodec("AVIF", settings, range(101), partial(_save_avif, speed=speed), _open)
+
+
+def jpeg_xl(effort: int = 7) -> ClassicalCodec | MissingCodec:
+    """Lossy JPEG XL (VarDCT, XYB colours). effort: 1 fast ... 9 slow. Quality in tenths: 0 ... 999.
+
+    The library's scale ends at distance 25 (quality 0), which is often more than 0.2 bpp.
+    """
+    name = "JPEG XL"
+    try:
+        importlib.import_module("pillow_jxl")  # registers the format with Pillow
+        plugin = version("pillow-jxl-plugin")
+    except (ImportError, PackageNotFoundError):
+        return MissingCodec(name, "not installed; pip install pillow-jxl-plugin")
+    settings = f"pillow-jxl-plugin {plugin}, XYB, effort {effort}"
+    return ClassicalCodec(name, settings, range(1000), partial(_save_jpeg_xl, effort=effort), _open)
+
+
+def _not_in_pillow(name: str) -> MissingCodec:
+    return MissingCodec(
+        name, f"this Pillow was built without it; pip install --upgrade pillow gives one with {name}"
+    )
+
+
+def _save(image: Image.Image, quality: float, *, format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, quality=quality, **options)
+    return file.getvalue()
+
+
+def _save_avif(image: Image.Image, quality: int, *, speed: int) -> bytes:
+    subsampling = "4:0:0" if image.mode == "L" else "4:2:0"
+    return _save(image, quality, format="AVIF", subsampling=subsampling, speed=speed, autotiling=False)
+
+
+def _save_jpeg_xl(image: Image.Image, quality: int, *, effort: int) -> bytes:
+    return _save(image, quality / 10, format="JXL", lossless=False, effort=effort)
+
+
+def _open(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image

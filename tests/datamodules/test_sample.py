@@ -1,0 +1,38 @@
+"""Photographs for a first try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datamodules import sample
+from datamodules.sample import Sample, sample_images
+from datamodules.source_images import read_source
+from lightning_modules.codec import CodingError, SourceImage
+
+SETTINGS: dict[str, Any] = {"crop": 32, "batch_size": 2, "steps_per_epoch": 2, "num_workers": 0, "seed": 0}
+
+
+def test_the_photographs_are_installed_and_readable_without_network() -> None:
+    records = [read_source(item) for item in sample_images()]
+    pictures = [record for record in records if isinstance(record, SourceImage)]
+    assert [picture.format.gray for picture in pictures] == [False, True, False, False, False]
+    assert all(min(picture.x.shape[2:]) >= 256 for picture in pictures)
+
+
+def test_every_use_has_them_unless_it_names_its_own(tmp_path: Path) -> None:
+    names = [name for name, _ in sample_images()]
+    module = Sample(**SETTINGS, cache_dir=tmp_path)
+    assert [record.name for record in module.test_dataloader()] == names
+    assert [record.name for record in module.predict_dataloader()] == names
+    assert [batch.shape for batch in module.train_dataloader()] == [(2, 3, 32, 32)] * 2
+    own = Sample(**SETTINGS, cache_dir=tmp_path, test=sample_images()[0][1])
+    assert [record.name for record in own.test_dataloader()] == names[:1]
+
+
+def test_an_incomplete_installation_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "NAMES", ("astronaut.png", "not_there.png"))
+    with pytest.raises(CodingError, match="pip install"):
+        sample_images()

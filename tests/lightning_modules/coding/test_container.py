@@ -1,0 +1,306 @@
+"""The `.lpc` container: what is written is read, small, and nothing else is accepted."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_modules.codec import CodingError, DamagedFile, Section, WrongModel
+from lightning_modules.coding.container import (
+    Bitstream,
+    content_crc,
+    fingerprint,
+    read,
+    read_truncated,
+    require_model,
+)
+
+MODEL = bytes(range(8))
+
+sections = st.builds(Section, st.binary(max_size=300), st.integers(0, 2**32 - 1))
+sizes = st.tuples(st.integers(1, 65535), st.integers(1, 65535)).filter(lambda s: s[0] * s[1] <= 1 << 28)
+bitstreams = st.builds(
+    Bitstream,
+    codec_id=st.integers(0, 255),
+    fingerprint=st.binary(min_size=8, max_size=8),
+    image_size=sizes,
+    gray=st.booleans(),
+    alpha=st.none() | sections,
+    icc=st.none() | sections,
+    sections=st.lists(sections, min_size=1, max_size=5).map(tuple),
+)
+
+
+def _bitstream(*payloads: bytes, alpha: bytes | None = None, icc: bytes | None = None) -> Bitstream:
+    alpha_section = None if alpha is None else Section(alpha, zlib.crc32(alpha))
+    icc_section = None if icc is None else Section(icc, zlib.crc32(icc))
+    own = tuple(Section(payload, zlib.crc32(payload) ^ 1) for payload in payloads)
+    return Bitstream(1, MODEL, (512, 768), False, alpha_section, icc_section, own)
+
+
+def _file(header: bytes, body: bytes = b"") -> bytes:
+    """A file of this header, with its right CRC."""
+    return header + struct.pack("<I", zlib.crc32(header)) + body
+
+
+PREFIX = b"LPC\r\n\x1a\x01\x01" + MODEL
+SMALL = _bitstream(b"latents", alpha=b"opacity", icc=b"profile").to_bytes()
+
+
+@settings(deadline=None)
+@given(bitstreams)
+def test_what_is_written_is_read(bitstream: Bitstream) -> None:
+    assert read(bitstream.to_bytes()) == bitstream
+    assert read_truncated(bitstream.to_bytes()) == bitstream
+
+
+def test_everything_but_the_payload_of_a_hyperprior_file_takes_at_most_40_bytes() -> None:
+    assert len(_bitstream(b"x" * 25_000).to_bytes()) - 25_000 == 37
+    largest = _bitstream(b"x" * (1 << 21))._replace(image_size=(65535, 4096))
+    assert len(largest.to_bytes()) - (1 << 21) <= 40
+
+
+@pytest.mark.parametrize("data", [b"", b"L", b"\x89PNG\r\n\x1a\n", b"lpc\r\n\x1a\x01", b"\0" * 100])
+def test_other_files_are_not_lpc_files(data: bytes) -> None:
+    with pytest.raises(CodingError, match=r"^not an lpc file"):
+        read(data)
+
+
+def test_a_copy_in_text_mode_is_named() -> None:
+    with pytest.raises(DamagedFile, match="text mode"):
+        read(SMALL.replace(b"\r\n", b"\n"))
+
+
+def test_a_newer_version_is_refused_before_anything_else_is_looked_at() -> None:
+    with pytest.raises(
+        CodingError, match=r"^made by a newer version .*version 2, .*up to 1; upgrade$"
+    ) as caught:
+        read(b"LPC\r\n\x1a\x02")
+    assert not isinstance(caught.value, DamagedFile)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"LPC\r\n\x1a\x00" + SMALL[7:], "version 0"),
+        (_file(PREFIX + b"\x00\x05\x00\x01\x00"), "without pixels"),
+        (_file(PREFIX + b"\x85\x00\x05\x00\x01\x00"), "number in the header"),
+        (_file(PREFIX + b"\x80\x80\x80\x80\x80\x01\x05\x00\x01\x00"), "number in the header"),
+        (_file(PREFIX + b"\x05\x05\x08\x01\x00"), "flags"),
+        (_file(PREFIX + b"\x05\x05\x00\x00"), "section count"),
+        (_file(PREFIX + b"\x05\x05\x02\x01\x00"), "section count"),
+        (_file(PREFIX + b"\x05\x05\x06\x02\x00\x00"), "section count"),
+        (_file(PREFIX + b"\x05\x05\x00\x80\x02" + b"\x00" * 256), "section count"),
+        (_file(PREFIX + b"\x05\x05\x00\x01\x09", b"\0" * 16), "cut off"),
+        (_file(PREFIX + b"\x05\x05\x00\x01\x00", b"\0" * 8), "a section disagrees"),
+        (SMALL[:20] + b"\x07" + SMALL[21:], "header disagrees"),
+        (SMALL + b"\0", "1 bytes follow"),
+        (SMALL[:-1], "cut off"),
+        (SMALL[:10], "cut off"),
+        (SMALL[:3], "first bytes"),
+    ],
+)
+def test_each_kind_of_damage_is_named(data: bytes, message: str) -> None:
+    with pytest.raises(DamagedFile, match=f"^damaged: .*{message}.*; get another copy of the file$"):
+        read(data)
+
+
+@pytest.mark.parametrize("position", range(len(SMALL)))
+def test_a_flip_of_any_byte_is_refused(position: int) -> None:
+    damaged = bytearray(SMALL)
+    damaged[position] ^= 0x40
+    with pytest.raises(CodingError):
+        read(bytes(damaged))
+
+
+def test_a_file_cut_anywhere_is_refused() -> None:
+    for length in range(len(SMALL)):
+        with pytest.raises(CodingError):
+            read(SMALL[:length])
+
+
+def _mutate(rng: np.random.Generator, data: bytes) -> bytes:
+    """One to three random edits: bit flips, overwritten, inserted, removed, repeated or swapped stretches."""
+    mutant = bytearray(data)
+    for _ in range(rng.integers(1, 4)):
+        kind, start, length = rng.integers(6), int(rng.integers(len(mutant) + 1)), int(rng.integers(1, 9))
+        noise = rng.integers(0, 256, length, dtype=np.uint8).tobytes()
+        stretch = mutant[start : start + length]
+        if kind == 0 and start < len(mutant):
+            mutant[start] ^= 1 << int(rng.integers(8))
+        elif kind == 1:
+            mutant[start : start + length] = noise[: len(stretch)]
+        elif kind == 2:
+            mutant[start:start] = noise
+        elif kind == 3:
+            del mutant[start : start + length]
+        elif kind == 4:
+            mutant[start:start] = stretch
+        else:
+            mutant[start : start + length] = stretch[::-1]
+    return bytes(mutant)
+
+
+def _attempt(reader: Callable[[bytes], Bitstream], data: bytes) -> Bitstream | str:
+    """What a reader makes of the bytes, or what it says of them; any other exception fails the test."""
+    try:
+        return reader(data)
+    except CodingError as error:
+        return str(error)
+
+
+@pytest.mark.fuzz
+def test_two_thousand_mutants_are_refused_or_read_the_same() -> None:
+    rng = np.random.default_rng(2)
+    files = [SMALL, _bitstream(b"").to_bytes(), _bitstream(b"level0", b"level1 is longer", b"").to_bytes()]
+    refused = 0
+    for i in range(2000):
+        whole = read(files[i % 3])
+        mutant = _mutate(rng, files[i % 3])
+        outcome, partial = _attempt(read, mutant), _attempt(read_truncated, mutant)
+        if isinstance(outcome, str):
+            refused += 1
+            assert "\n" not in outcome
+        else:
+            assert outcome == whole
+        if isinstance(partial, Bitstream):
+            assert partial == whole._replace(sections=whole.sections[: len(partial.sections)])
+    assert refused > 1800
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize(
+    "data",
+    [
+        _file(PREFIX + b"\xff\xff\x03\xff\xff\x03\x00\x01\x00"),
+        _file(PREFIX + b"\xff\xff\xff\xff\x0f\x01\x00\x01\x00"),
+        _file(PREFIX + b"\x05\x05\x00\x01\xff\xff\xff\xff\x0f"),
+        _file(PREFIX + b"\x05\x05\x00\xff\x01" + b"\xff\xff\xff\xff\x0f" * 150),
+        _file(PREFIX + b"\x05\x05\x00\xff\xff\xff\xff\x0f"),
+    ],
+    ids=["4 gigapixels", "side of 2^32", "4 GiB section", "255 such sections", "2^32 sections"],
+)
+def test_a_small_file_with_huge_claims_is_refused_at_once_and_in_little_memory(data: bytes) -> None:
+    assert len(data) < 1000
+    tracemalloc.start()
+    start = time.perf_counter()
+    with pytest.raises(CodingError):
+        read(data)
+    seconds, (_, peak) = time.perf_counter() - start, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    assert seconds < 1
+
+
+def test_the_pixel_limit_is_the_readers_choice() -> None:
+    data = _bitstream(b"x").to_bytes()
+    assert read(data, max_pixels=512 * 768).image_size == (512, 768)
+    with pytest.raises(CodingError, match="512x768 pixels is out of range"):
+        read(data, max_pixels=512 * 768 - 1)
+
+
+@pytest.mark.parametrize("image_size", [(65536, 1), (1, 65536), (0, 5), (16385, 16385)])
+def test_a_picture_too_large_for_the_format_is_refused_when_written(image_size: tuple[int, int]) -> None:
+    with pytest.raises(CodingError, match=r"out of range; allowed are sides of 1\.\.65535"):
+        _bitstream(b"x")._replace(image_size=image_size).to_bytes()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"codec_id": 256},
+        {"codec_id": -1},
+        {"fingerprint": b"short"},
+        {"sections": ()},
+        {"sections": (Section(b"", 0),) * 256},
+    ],
+)
+def test_fields_that_do_not_fit_are_refused_when_written(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="a file "):
+        _bitstream(b"x")._replace(**wrong).to_bytes()
+
+
+def test_a_file_cut_after_a_section_keeps_the_sections_before_the_cut() -> None:
+    whole = _bitstream(b"level 0", b"level 1, longer", b"", b"level 3", alpha=b"opacity")
+    data = whole.to_bytes()
+    ends = [len(data) - sum(len(s.payload) + 8 for s in whole.sections[k:]) for k in range(1, 5)]
+    for length in range(len(data) + 1):
+        complete = sum(length >= end for end in ends)
+        if complete:
+            assert read_truncated(data[:length]) == whole._replace(sections=whole.sections[:complete])
+        else:
+            with pytest.raises(CodingError):
+                read_truncated(data[:length])
+
+
+def test_a_damaged_section_of_a_cut_file_is_not_taken_for_a_cut() -> None:
+    data = bytearray(_bitstream(b"level 0", b"level 1").to_bytes())
+    data[-10] ^= 1
+    with pytest.raises(DamagedFile, match="section disagrees"):
+        read_truncated(bytes(data))
+    with pytest.raises(DamagedFile, match="follow"):
+        read_truncated(_bitstream(b"level 0").to_bytes() + b"\0")
+
+
+def test_another_model_is_named_with_the_one_at_hand() -> None:
+    bitstream = _bitstream(b"x")
+    require_model(bitstream, MODEL)
+    with pytest.raises(WrongModel, match=r"^needs model 0001020304050607, have 1a2b3c4d5e6f7081; "):
+        require_model(bitstream, bytes.fromhex("1a2b3c4d5e6f7081"))
+
+
+def test_the_fingerprint_is_the_documented_hash() -> None:
+    state = {"w": torch.tensor([[1.0, -2.0]]), "n": torch.tensor(3, dtype=torch.int64)}
+    hashed = b"n\0int64\0()\0" + struct.pack("<q", 3) + b"w\0float32\0(1, 2)\0" + struct.pack("<2f", 1, -2)
+    assert fingerprint(state) == hashlib.sha256(hashed).digest()[:8]
+
+
+def test_the_fingerprint_ignores_order_and_memory_layout() -> None:
+    matrix = torch.arange(6.0).reshape(2, 3)
+    state = {"a": matrix, "b": torch.ones(2, requires_grad=True)}
+    assert fingerprint({"b": torch.ones(2), "a": matrix.T.contiguous().T}) == fingerprint(state)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"a": torch.tensor([1.0, 2.5])},
+        {"a": torch.tensor([1.0, 2.0], dtype=torch.float64)},
+        {"a": torch.tensor([[1.0, 2.0]])},
+        {"b": torch.tensor([1.0, 2.0])},
+        {"a": torch.tensor([1.0, 2.0]), "b": torch.zeros(0)},
+        {"a": torch.tensor([1.0, 2.0]).view(torch.int32)},
+        {"a": torch.tensor([1.0, 2.0], dtype=torch.bfloat16)},
+    ],
+    ids=["value", "precision", "shape", "name", "one more", "type", "bfloat16"],
+)
+def test_the_fingerprint_sees_every_change(changed: dict[str, torch.Tensor]) -> None:
+    assert fingerprint(changed) != fingerprint({"a": torch.tensor([1.0, 2.0])})
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-(1 << 31), (1 << 31) - 1), max_size=30), st.integers(0, 30))
+def test_the_content_crc_covers_the_integers_in_order_whatever_their_type(
+    values: list[int], cut: int
+) -> None:
+    expected = zlib.crc32(struct.pack(f"<{len(values)}i", *values))
+    integers = np.array(values, dtype=np.int64)
+    assert content_crc(integers) == expected
+    assert content_crc(integers[:cut].astype(np.int32), integers[cut:]) == expected
+
+
+@pytest.mark.parametrize("latents", [np.array([0.5]), np.array([1 << 31])])
+def test_latents_that_are_no_int32_have_no_content_crc(latents: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"integers|allowed"):
+        content_crc(latents)
