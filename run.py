@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,8 @@ def build_module(cfg: DictConfig, codec: Any) -> Any:
 
 
 def build_trainer(cfg: DictConfig) -> Any:
+    if "provenance" in cfg.task.callbacks:
+        cfg.task.callbacks.provenance.config = OmegaConf.to_container(cfg, resolve=True)
     callbacks, loggers = build_each(cfg.task.callbacks), build_each(cfg.logger)
     return build(cfg.trainer, _partial_=True)(callbacks=callbacks, logger=loggers)
 
@@ -167,7 +171,7 @@ def demo(cfg: DictConfig) -> None:
     """Compress real photos with the packaged model, decode them again, compare with classical codecs."""
     folder = Path(cfg.output or "demo_output")
     originals = build(cfg.task.originals, folder=folder / "originals")
-    shared = [f"trainer={HydraConfig.get().runtime.choices.trainer}", f"lmbda={cfg.lmbda}", "experiment=demo"]
+    shared = [f"trainer={HydraConfig.get().runtime.choices["trainer"]}", f"lmbda={cfg.lmbda}", "experiment=demo"]
     for task, source, target in (
         ("compress", originals, "files"),
         ("decompress", folder / "files", "decoded"),
@@ -214,9 +218,7 @@ def stored_run(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     """
     path = Path(cfg.resume) / RUN_FILE
     if not path.is_file():
-        raise UserError(
-            f"{path}: not found, so {cfg.resume} is not a training run's folder; give one with resume="
-        )
+        raise UserError(f"{path}: not found, so {cfg.resume} is not a training run's folder; give one with resume=")
     stored = OmegaConf.load(path)
     for override in overrides:
         key, _, _ = override.partition("=")
@@ -246,6 +248,7 @@ def main(cfg: DictConfig) -> None:
     os.environ[JOB_FOLDER] = str(cfg.paths.output_dir)
     import lightning
 
+    quieten()
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.task.name == "fit" and cfg.resume is None and "LOCAL_RANK" not in os.environ:
         store_run(cfg, overrides)
@@ -255,6 +258,14 @@ def main(cfg: DictConfig) -> None:
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()
+
+
+def quieten() -> None:
+    """Leave out what libraries say about themselves; their warnings about us stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="(torch|compressai)")
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|does not have many workers|transfer_batch_to_device).*")
 
 
 def serve_one_job() -> None:
@@ -272,15 +283,14 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         options = [str(option) for option in error.options or []]
-        return f"no {group or 'configuration'} named {name}{suggestion(name, options)}; {group}= takes one of: {', '.join(options)}"
+        what = f"no {group or 'configuration'} named {name}{suggestion(name, options)}"
+        return f"{what}; {group}= takes one of: {', '.join(options)}"
     for cause in causes(error):
         if type(cause).__name__ in ("CodingError", "DamagedFile", "WrongModel", "MisconfigurationException"):
             return " ".join(str(cause).split())
     if isinstance(error, ConfigCompositionException):
         return bad_override(error)
-    if isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(
-        error, InstantiationException
-    ):
+    if isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(error, InstantiationException):
         return " ".join(str(error).split("full_key")[0].split())
     return None
 
@@ -297,9 +307,7 @@ def bad_override(error: BaseException) -> str:
     key = text.partition("Could not override '")[2].partition("'")[0]
     if not key:
         return text
-    known = {
-        line.partition(":")[0] for line in (CONF / "config.yaml").read_text().splitlines() if ":" in line
-    }
+    known = {line.partition(":")[0] for line in (CONF / "config.yaml").read_text().splitlines() if ":" in line}
     return f"no setting named {key}{suggestion(key, sorted(known))}; python run.py --cfg job lists them all"
 
 

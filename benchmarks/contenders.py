@@ -41,9 +41,7 @@ def contenders(ckpt: str) -> Contenders:
     """Both sides in evaluation mode, coding tables built. ckpt: as on run.py's command line."""
     ours = load_codec(ckpt, HyperpriorCodec, lmbda=LMBDA, cache_dir=Path.home() / ".cache" / "latentpress")
     if not isinstance(ours, HyperpriorCodec):
-        raise ValueError(
-            f"{ckpt} is a {type(ours).__name__}; CompressAI's twin needs a mean-scale hyperprior"
-        )
+        raise ValueError(f"{ckpt} is a {type(ours).__name__}; CompressAI's twin needs a mean-scale hyperprior")
     ours.update()
     N, M = (int(ours.hyperparameters[name]) for name in ("N", "M"))
     return Contenders(ours, twin(ours.state_dict(), N, M))
@@ -71,9 +69,7 @@ def pictures(settings: Settings) -> list[Picture]:
     else:
         files = [(path.name, path) for path in sorted(settings.pictures.glob("*.png"))]
     if not files:
-        raise FileNotFoundError(
-            f"{settings.pictures} holds no .png; give a folder of pictures with --pictures"
-        )
+        raise FileNotFoundError(f"{settings.pictures} holds no .png; give a folder of pictures with --pictures")
     return [Picture(name, _read(path)) for name, path in files[: settings.images]]
 
 

@@ -112,9 +112,7 @@ def relative_size(row: int, what: str, pairs: Sequence[Pair], goal: Goal | None)
     return Measurement(row, what, ours / theirs, spread, f"{ours:,.0f} B", f"{theirs:,.0f} B", goal)
 
 
-def _of_ratios(
-    row: int, what: str, pairs: Sequence[Pair], ratios: list[float], goal: Goal | None
-) -> Measurement:
+def _of_ratios(row: int, what: str, pairs: Sequence[Pair], ratios: list[float], goal: Goal | None) -> Measurement:
     ours, theirs = (duration(statistics.median(side)) for side in zip(*pairs, strict=True))
     return Measurement(row, what, statistics.median(ratios), quartiles(ratios), ours, theirs, goal)
 

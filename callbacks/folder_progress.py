@@ -1,4 +1,4 @@
-"""How far a folder job has come, over all its processes, with the time it will still take."""
+"""How far a folder job has come, over all its processes, and how long it will still take."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from statistics import fmean
 from typing import Any, Protocol
 
 import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -34,7 +33,7 @@ class JobState(Protocol):
         """Number of input files, and their bytes; zeros while not yet known."""
 
     def arrivals(self) -> Sequence[Mapping[str, Any]]:
-        """Outcomes of this run that were noted since the last call: `name`, `status`, `source` and numbers."""
+        """Outcomes of this run noted since the last call: `name`, `status`, `source` and numbers."""
 
 
 class Tally:
@@ -63,33 +62,42 @@ class Tally:
         return fmean(known) if known else math.nan
 
 
-class FolderProgress(L.Callback):
-    """A bar in a terminal, a line now and then elsewhere, and a table at the end; on the first process only.
+class FolderProgress(ProgressBar):
+    """A bar in a terminal, a line now and then elsewhere, a table at the end; in place of Lightning's bar.
 
     It follows the job's journal from a thread, so it moves while this process is busy or waits for others.
+    Progress is measured in bytes of input, which foretells the time better than the number of files.
     """
 
-    def __init__(self, *, job: JobState) -> None:
+    def __init__(self, *, job: JobState, console: Console | None = None) -> None:
+        super().__init__()
         self.job = job
-        self.console = Console(stderr=True)
+        self.console = console or Console(stderr=True)
+        self.tally = Tally()
+        self._enabled = True
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def disable(self) -> None:
+        """Lightning calls it on all processes but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        del pl_module
-        if not trainer.is_global_zero:
+        del trainer, pl_module
+        if not self._enabled:
             return
-        self.job.arrivals()  # what is noted already is history
         self.tally, self.start = Tally(), time.monotonic()
         self._stop.clear()
         follow = self._draw_bar if self.console.is_terminal else self._print_lines
-        self._thread = threading.Thread(target=follow, name="progress", daemon=True)
+        self._thread = threading.Thread(target=follow, name="folder progress", daemon=True)
         self._thread.start()
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         del trainer, pl_module
         if self._close():
-            self.tally.add(self.job.arrivals())
             self.console.print(self._summary())
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -107,18 +115,61 @@ class FolderProgress(L.Callback):
 
     def _draw_bar(self) -> None:
         columns = (
+            TextColumn("{task.fields[files]}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("files"),
+            DownloadColumn(),
             TextColumn("{task.fields[megapixels]:.1f} MP"),
-            TextColumn("{task.fields[failed]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TimeRemainingColumn(),
         )
-        weight = Progress(DownloadColumn(), TimeRemainingColumn(), console=self.console)
-        with Progress(*columns, console=self.console) as bar:
-            task = bar.add_task("", total=None, megapixels=0.0, failed="")
-            while not self._stop.wait(POLL_SECONDS):
-                self._update_bar(bar, task)
-            self._update_bar(bar, task)
-        del weight
+        with Progress(*columns, console=self.console, speed_estimate_period=600.0) as bar:
+            task = bar.add_task("", total=None, files="", megapixels=0.0)
+            is_last = False
+            while not is_last:
+                is_last = self._stop.wait(POLL_SECONDS)
+                self.tally.add(self.job.arrivals())
+                bar.update(
+                    task,
+                    total=self.job.plan()[1] or None,
+                    completed=self.tally.input_bytes,
+                    files=self._files(),
+                    megapixels=self.tally.megapixels,
+                )
+
+    def _print_lines(self) -> None:
+        is_last = False
+        while not is_last:
+            is_last = self._stop.wait(LINE_SECONDS)
+            self.tally.add(self.job.arrivals())
+            elapsed = time.monotonic() - self.start
+            self.console.print(f"{self._files()}, {self.tally.megapixels:.1f} MP, {self._time(elapsed)}")
+
+    def _files(self) -> str:
+        failed = self.tally.count("failed")
+        return f"{len(self.tally.rows)}/{self.job.plan()[0]} files" + (f" ({failed} failed)" if failed else "")
+
+    def _time(self, elapsed: float) -> str:
+        done, total = self.tally.input_bytes, self.job.plan()[1]
+        if not 0 < done < total:
+            return f"{elapsed:.0f} s"
+        return f"{elapsed:.0f} s, about {elapsed * (total - done) / done:.0f} s left"
+
+    def _summary(self) -> Table:
+        tally, seconds = self.tally, time.monotonic() - self.start
+        cells = {
+            "files": str(len(tally.rows)),
+            "ok": str(tally.count("ok")),
+            "skipped": str(tally.count("skipped")),
+            "failed": str(tally.count("failed")),
+            "megapixels": f"{tally.megapixels:.1f}",
+            "mean bpp": _number(tally.mean("bpp"), 4),
+            "mean PSNR": _number(tally.mean("psnr"), 2),
+            "seconds": f"{seconds:.1f}",
+        }
+        table = Table(*cells)
+        table.add_row(*cells.values())
+        return table
+
+
+def _number(value: float, decimals: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{decimals}f}"

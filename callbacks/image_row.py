@@ -1,4 +1,4 @@
-"""One line of a results table: what is known of one coded or decoded picture, under the report's column names."""
+"""One line of a results table: what is known of one picture, under the report's column names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def coded_row(image: CodedImage) -> dict[str, Any]:
-    """Size, rates, times, and the quality of what the file decodes to; None for a quality that is not defined."""
+    """Size, rates, times, and the quality of what the file decodes to; None where that is not defined."""
     height, width = image.x.shape[-2:]
     quality = image_quality(image.x, image.x_hat, image.format)
     rates = image_rates(image)

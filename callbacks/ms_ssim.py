@@ -1,8 +1,8 @@
 """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003), per colour channel, then averaged.
 
-The choices are those of the codecs' tables (TensorFlow's and pytorch-msssim's agree): 11-tap Gaussian windows of
-sigma 1.5 without padding, five scales by 2x2 means, K1 = 0.01, K2 = 0.03. Written anew for speed: windows are
-sums of shifted slices, and x + y and x - y are filtered instead of x, y, x^2, y^2 and xy, a fifth less work.
+The choices are those of the codecs' tables (pytorch-msssim's): 11-tap Gaussian windows of sigma 1.5 without
+padding, five scales by 2x2 means, K1 = 0.01, K2 = 0.03. Filtering x + y, x - y and their squares, instead of
+x, y, x^2, y^2 and x y, is a fifth less work, and separable windows save most of what torchmetrics spends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIN_SIDE = (WINDOW - 1) * 2 ** (len(WEIGHTS) - 1) + 1
 
 
 def ms_ssim(x: Tensor, y: Tensor) -> float:
-    """Two pictures (C, H, W) with values 0 to 255 -> 1 for equal ones, less otherwise; NaN below `MIN_SIDE`."""
+    """Pictures (C, H, W) with values 0 to 255 -> 1 for equal ones, less otherwise; NaN below `MIN_SIDE`."""
     if min(x.shape[-2:]) < MIN_SIDE:
         return float("nan")
     channels = [_channel_ms_ssim(*planes) for planes in zip(x.float(), y.float(), strict=True)]
@@ -45,7 +45,7 @@ def _channel_ms_ssim(x: Tensor, y: Tensor) -> Tensor:
 def _luminance_and_structure(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """SSIM's two factors at every window position, (H - 10, W - 10) each.
 
-    With s = x + y and d = x - y: 2 mu_x mu_y = (mu_s^2 - mu_d^2) / 2, mu_x^2 + mu_y^2 = (mu_s^2 + mu_d^2) / 2,
+    With s = x + y, d = x - y: 2 mu_x mu_y = (mu_s^2 - mu_d^2) / 2, mu_x^2 + mu_y^2 = (mu_s^2 + mu_d^2) / 2,
     and the same for covariance and variances.
     """
     s, d = x + y, x - y

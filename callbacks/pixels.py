@@ -1,4 +1,4 @@
-"""What a viewer sees of a decoded tensor: 8-bit pixels, as they are written to PNG and as quality is measured."""
+"""What a viewer sees of a decoded tensor: 8-bit pixels, as written to PNG and as quality is measured."""
 
 from __future__ import annotations
 

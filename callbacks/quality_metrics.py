@@ -17,7 +17,7 @@ OPAQUE_RGB = PixelFormat()
 
 
 def psnr(x: Tensor, x_hat: Tensor) -> float:
-    """8-bit pixels -> 10 log10(255^2 / mse) in dB, mse over all pixels and channels; infinite for equal ones."""
+    """8-bit pixels -> 10 log10(255^2 / mse) in dB, over all pixels and channels; infinite for equal ones."""
     mse = float((x.double() - x_hat.double()).square().mean())
     return 10.0 * math.log10(255.0**2 / mse) if mse > 0.0 else math.inf
 
@@ -54,8 +54,10 @@ class QualityMetrics(L.Callback):
         self.metrics = MetricCollection({**means, "failed": SumMetric()}, compute_groups=False)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts from nothing, with weight zero: a process may get no image at all."""
         del trainer
         self.metrics.to(pl_module.device).reset()
+        self.metrics.update(0.0, weight=0.0)
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any

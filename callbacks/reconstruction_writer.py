@@ -1,4 +1,4 @@
-"""The end of a decompress job's step: the picture goes to the output folder as PNG, or the fault into the report."""
+"""The end of a decompress job's step: the picture goes to the output as PNG, or the fault into the report."""
 
 from __future__ import annotations
 

@@ -99,9 +99,7 @@ def _open(url: str, offset: int) -> Iterator[tuple[BinaryIO | http.client.HTTPRe
         return
     headers = {"User-Agent": "latentpress"} | ({"Range": f"bytes={offset}-"} if offset else {})
     try:
-        response = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS
-        )
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not offset:
             raise

@@ -46,9 +46,7 @@ class DecodedCrops(CropDataset):
             pixels = decode_jpeg(path)
             if pixels is not None and min(pixels.shape[:2]) >= self.size:
                 return cut(pixels, self.size, rng)
-        raise CodingError(
-            f"{path}: like all others drawn, no picture of {self.size} pixels; lower datamodule.crop="
-        )
+        raise CodingError(f"{path}: like all others drawn, no picture of {self.size} pixels; lower datamodule.crop=")
 
 
 def decode_jpeg(path: str) -> Pixels | None:

@@ -1,7 +1,8 @@
 """Classical codecs through Pillow, and the best picture each gives within a number of bytes.
 
 Every file is whole and lies in memory: header, tables and all count. Pictures are Pillow images of mode L or
-RGB without metadata. Versions and settings travel with each codec as text, so that a table can state them.
+RGB; their metadata (colour profile, EXIF) is not written. Versions and settings travel with each codec as
+text, so that a table can state them.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ class Encoded(NamedTuple):
 def encode_within(codec: ClassicalCodec, image: Image.Image, max_bytes: int) -> Encoded:
     """The file of highest quality with at most `max_bytes`; the next quality of the ladder has more.
 
-    Bisection keeps "fits" below and "does not fit" above, so this holds even where sizes are not monotone (the
-    result is then one of several such places). When not even the lowest quality fits, that file, with
-    `fits=False`. Raises `CodingError` when the codec cannot code the picture at all (its sides are too long).
+    Bisection keeps "fits" below and "does not fit" above, so this holds even where sizes are not monotone:
+    the result is then one of several such places. When not even the lowest quality fits: that file, with
+    `fits=False`.
+    Raises `CodingError` when the codec cannot code the picture at all (its sides are too long).
     """
     best = Encoded(_encode(codec, image, codec.qualities[0]), codec.qualities[0], fits=True)
     if len(best.data) > max_bytes:
@@ -73,7 +75,7 @@ def _encode(codec: ClassicalCodec, image: Image.Image, quality: int) -> bytes:
         return codec.encode(image, quality)
     except (OSError, ValueError, RuntimeError) as error:
         raise CodingError(
-            f"{codec.name} cannot code {image.width} x {image.height} pixels ({error}); cut the picture into parts"
+            f"{codec.name} cannot code {image.width} x {image.height} pixels ({error}); cut the picture"
         ) from None
 
 
@@ -130,14 +132,12 @@ def jpeg_xl(effort: int = 7) -> ClassicalCodec | MissingCodec:
 
 
 def _not_in_pillow(name: str) -> MissingCodec:
-    return MissingCodec(
-        name, f"this Pillow was built without it; pip install --upgrade pillow gives one with {name}"
-    )
+    return MissingCodec(name, f"this Pillow was built without it; pip install --upgrade pillow gives one with {name}")
 
 
 def _save(image: Image.Image, quality: float, *, format: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, quality=quality, **options)
+    file, pixels = io.BytesIO(), Image.frombytes(image.mode, image.size, image.tobytes())
+    pixels.save(file, format, quality=quality, **options)
     return file.getvalue()
 
 

@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 from rich import box
 from rich.console import Console
 from rich.progress import (
@@ -45,7 +45,7 @@ _EDGE_SCALE = 9  # pixels over which an edge keeps its direction
 
 
 class Compared(NamedTuple):
-    """One picture of the comparison. original, file, decoded: the input, our `.lpc` of it, and what that gave."""
+    """One picture of the comparison: the input, our `.lpc` of it, and the PNG which that gave."""
 
     name: str
     original: Path
@@ -99,9 +99,7 @@ class Comparison:
         console: Console | None = None,
     ) -> None:
         if min(*crop_size, num_pictures) < 1:
-            raise ValueError(
-                f"crop_size={crop_size}, num_pictures={num_pictures}: each number must be at least 1"
-            )
+            raise ValueError(f"crop_size={crop_size}, num_pictures={num_pictures}: each number must be at least 1")
         given = standard_codecs() if codecs is None else codecs
         self.codecs = [codec for codec in given if isinstance(codec, ClassicalCodec)]
         self.missing = [codec for codec in given if isinstance(codec, MissingCodec)]
@@ -149,17 +147,12 @@ def find_pictures(originals: Path, files: Path, decoded: Path) -> list[Compared]
     names = sorted(path.relative_to(files).as_posix() for path in files.rglob("*.lpc"))
     names = [name for name in names if not name.startswith(".")]
     if not names:
-        raise CodingError(
-            f"{_printable(str(files))}: holds no .lpc file to compare; compress a picture into it first"
-        )
-    return [
-        Compared(name[:-4], originals / name[:-4], files / name, decoded / decoded_name(name))
-        for name in names
-    ]
+        raise CodingError(f"{_printable(str(files))}: holds no .lpc file to compare; compress a picture into it first")
+    return [Compared(name[:-4], originals / name[:-4], files / name, decoded / decoded_name(name)) for name in names]
 
 
 def compare(pictures: Iterable[Compared], codecs: Sequence[ClassicalCodec]) -> list[Measured]:
-    """Each picture coded by each codec, within the bytes of our file. Raises `CodingError` for unreadable ones."""
+    """Each picture coded by each codec within our file's bytes. Raises `CodingError` if one is unreadable."""
     return [_measure(picture, codecs) for picture in pictures]
 
 
@@ -188,22 +181,34 @@ def _classical_version(codec: ClassicalCodec, original: Image.Image, max_bytes: 
         encoded = encode_within(codec, original, max_bytes)
     except CodingError:
         return None
-    decode = partial(codec.decode, encoded.data)
+
+    def decode() -> Image.Image:
+        return codec.decode(encoded.data).convert(original.mode)  # gray, where the codec only has colour
+
     return Version(len(encoded.data), psnr(original, decode()), encoded.fits, decode)
 
 
 def _read(path: Path) -> Image.Image:
-    """The upright picture, gray or RGB, without alpha and metadata: all that a codec is to spend bytes on."""
+    """The upright picture, gray or RGB, without alpha: all that a codec is to spend bytes on."""
     try:
         with Image.open(path) as image:
             gray = image.mode in ("1", "L", "LA")
-            plain = ImageOps.exif_transpose(image).convert("L" if gray else "RGB")
+            return _upright(image.convert("L" if gray else "RGB"), image)
     except FileNotFoundError:
         raise CodingError(f"{_printable(str(path))}: no such file; give the folder that holds it") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = _printable(str(error))
         raise CodingError(f"{_printable(str(path))}: cannot be read ({reason}); make it again") from None
-    return Image.frombytes(plain.mode, plain.size, plain.tobytes())
+
+
+def _upright(pixels: Image.Image, source: Image.Image) -> Image.Image:
+    """`pixels` as the EXIF data of `source` turns them; data that cannot be parsed turns nothing."""
+    bare = Image.frombytes(pixels.mode, pixels.size, pixels.tobytes())
+    try:
+        bare.getexif()[ExifTags.Base.Orientation] = source.getexif().get(ExifTags.Base.Orientation, 1)
+        return ImageOps.exif_transpose(bare)
+    except Exception:  # Pillow answers bad metadata with many types of exception
+        return bare
 
 
 # ---- the table
@@ -252,9 +257,7 @@ def _decibel(version: Version | None) -> str:
     return "-" if version is None else f"{version.psnr:.2f}{'' if version.fits else '*'}"
 
 
-def _notes(
-    rows: Sequence[Measured], codecs: Sequence[ClassicalCodec], missing: Sequence[MissingCodec]
-) -> Text:
+def _notes(rows: Sequence[Measured], codecs: Sequence[ClassicalCodec], missing: Sequence[MissingCodec]) -> Text:
     versions = [version for row in rows for version in row.classical.values()]
     lines = [f"{codec.name}: {codec.settings}{_use(rows, codec.name)}" for codec in codecs]
     lines += [f"{codec.name} is left out: {codec.reason}" for codec in missing]
@@ -298,15 +301,16 @@ def draw_comparison(rows: Sequence[Measured], crop_size: ImageSize, num_pictures
 def clearest_window(image: Image.Image, size: ImageSize) -> tuple[float, tuple[int, int, int, int]]:
     """(score, (left, top, right, bottom)) of the crop, `size` or the whole picture, with the clearest edges.
 
-    Score: mean over the crop of the coherent part of the structure tensor, sqrt(lambda_1 - lambda_2), which is
-    high along edges and low in noise and grass (Bigun and Granlund 1987).
+    Score: mean over the crop of gradient times squared coherence, low in noise and grass. With the structure
+    tensor's eigenvalues (Bigun and Granlund 1987): gradient sqrt(a + b), coherence (a - b) / (a + b).
     """
     gray = np.asarray(image.convert("L"), dtype=np.float64)
     height, width = min(size[0], image.height), min(size[1], image.width)
-    dy, dx = np.diff(gray, axis=0, prepend=gray[:1]), np.diff(gray, axis=1, prepend=gray[:, :1])
+    framed = np.pad(gray, 1, mode="edge")
+    dy, dx = framed[2:, 1:-1] - framed[:-2, 1:-1], framed[1:-1, 2:] - framed[1:-1, :-2]
     scale = min(_EDGE_SCALE, height, width)
     xx, yy, xy = (_box_sum(product, scale, scale) for product in (dx * dx, dy * dy, dx * dy))
-    clarity = np.sqrt(np.hypot(xx - yy, 2 * xy)) / scale
+    clarity = ((xx - yy) ** 2 + 4 * xy**2) / np.maximum(xx + yy, 1) ** 1.5 / scale
     inner = height - scale + 1, width - scale + 1
     scores = _box_sum(clarity, *inner) / (inner[0] * inner[1])  # (H - height + 1, W - width + 1)
     top, left = (int(place) for place in np.unravel_index(np.argmax(scores), scores.shape))
@@ -335,9 +339,7 @@ def _caption(version: Version) -> str:
     return f"{version.num_bytes:,} bytes{'' if version.fits else '*'}   {version.psnr:.2f} dB"
 
 
-def _panel(
-    image: Image.Image, window: tuple[int, int, int, int], name: str, caption: str, color: str
-) -> Image.Image:
+def _panel(image: Image.Image, window: tuple[int, int, int, int], name: str, caption: str, color: str) -> Image.Image:
     crop = image.convert("RGB").crop(window)
     enlarged = crop.resize((crop.width * _ZOOM, crop.height * _ZOOM), Image.Resampling.NEAREST)
     return _stack([enlarged, _stack([_text(name, 22, color), _text(caption, 20, _FAINT)], 2)], 8)

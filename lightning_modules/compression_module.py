@@ -7,8 +7,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
 
+from lightning_modules.checkpoints.model_library import ModelLibrary
 from lightning_modules.codec import (
     Codec,
     CodedImage,
@@ -20,7 +20,6 @@ from lightning_modules.codec import (
     SourceImage,
 )
 from lightning_modules.coding.picture import pack, unpack
-from lightning_modules.checkpoints.model_library import ModelLibrary
 from lightning_modules.rate_distortion import mse_255
 
 
@@ -45,7 +44,8 @@ class CompressionModule(L.LightningModule):
 
     def is_logging_step(self) -> bool:
         """Whether the logger takes this step's values: `self.log` costs more than a small step does."""
-        return (self.global_step + 1) % max(1, self.trainer.log_every_n_steps) == 0
+        every: int = getattr(self.trainer, "log_every_n_steps")  # noqa: B009 (set by a connector, unknown to its type)
+        return (self.global_step + 1) % max(1, every) == 0
 
     def validation_step(self, image: SourceImage | Failure, batch_idx: int) -> dict[str, Any] | None:
         """Estimated rate and unclamped distortion of one whole picture; logs `val/loss`, `val/bpp`, `val/mse`."""

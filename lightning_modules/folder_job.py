@@ -128,9 +128,7 @@ class FolderJob:
         finally:
             claims.close()
 
-    def _claimable(
-        self, items: Sequence[Item], journal: Journal, claims: Claims
-    ) -> Generator[Item, None, list[Item]]:
+    def _claimable(self, items: Sequence[Item], journal: Journal, claims: Claims) -> Generator[Item, None, list[Item]]:
         """Yields what is free, returns what others hold."""
         held_elsewhere = []
         for name, path in items:

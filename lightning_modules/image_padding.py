@@ -8,7 +8,10 @@ from lightning_modules.codec import ImageSize
 
 
 def crop(value: Tensor, size: ImageSize) -> Tensor:
-    """The top-left `size` of (..., H, W). Strided transforms round sizes up, so the surplus is bottom and right."""
+    """The top-left `size` of (..., H, W), a view. Strides round sizes up: the surplus is right and below.
+
+    Raises `ValueError` when there is less than that.
+    """
     height, width = size
     if value.shape[-2] < height or value.shape[-1] < width:
         raise ValueError(f"cannot crop {tuple(value.shape[-2:])} to {size}: it is smaller")
@@ -16,5 +19,5 @@ def crop(value: Tensor, size: ImageSize) -> Tensor:
 
 
 def ceil_div(size: ImageSize, stride: int) -> ImageSize:
-    """Size after transforms of total stride `stride` that round up at every step."""
+    """Size after transforms of total stride `stride` that round up, at every step or once: it is the same."""
     return -(-size[0] // stride), -(-size[1] // stride)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 Schedule = Callable[[int], float]
 
 
 def constant(warmup: int) -> Schedule:
-    """Rises linearly over `warmup` steps, then stays at 1."""
+    """Rises linearly over `warmup` steps, from 1 / (warmup + 1) so that no step is lost, then stays at 1."""
     return lambda step: min(1.0, (step + 1) / (warmup + 1))
 
 
-def stepwise(warmup: int, milestones: list[int], factor: float) -> Schedule:
-    """`constant`, multiplied by `factor` at each milestone passed."""
+def stepwise(warmup: int, milestones: Sequence[int], factor: float) -> Schedule:
+    """`constant`, multiplied by `factor` from each milestone (a step) on."""
     rise = constant(warmup)
     return lambda step: rise(step) * factor ** sum(step >= milestone for milestone in milestones)
 

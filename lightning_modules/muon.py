@@ -58,6 +58,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move every parameter that has a gradient. closure: computes the loss anew, which is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -77,7 +78,7 @@ class Muon(Optimizer):
         nesterov = gradient.lerp(average, group["momentum"])
         matrix = orthogonalize(nesterov.flatten(1))
         rows, columns = matrix.shape
-        # An orthogonal m x n matrix has root mean square max(m, n)^-1/2: undo it, so lr means the same everywhere.
+        # The entries of an orthogonal m x n matrix have root mean square max(m, n)^-1/2: undo that.
         parameter.add_(matrix.reshape(parameter.shape), alpha=-group["lr"] * max(rows, columns) ** 0.5)
 
     def _adam(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Quantizers: how a latent meets the grid `offset + Z`. Pure functions of (value, offset), same shape out.
 
-The rate and the reconstruction both see the returned value, so training noise, straight-through and the
-final hard rounding run through the same codec code. Annealed relaxations (SGA and its kin) live in their room.
+The rate and the reconstruction both see the returned value, so training noise, straight-through and the final
+hard rounding run through the same codec code. Annealed relaxations (SGA and its kin) live in their room.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ def hard_round(value: Tensor, offset: Tensor) -> Tensor:
 
 
 def straight_through(value: Tensor, offset: Tensor) -> Tensor:
-    """`hard_round` forward, identity backward to `value` (Bengio et al. 2013; STE row of Yang et al. 2020)."""
-    return value + (hard_round(value, offset) - value).detach()
+    """`hard_round` forward; gradient one to `value`, zero to `offset` (Bengio et al. 2013).
+
+    The value is that of `hard_round` to the last bit: what is added to it for the gradient's sake is zero.
+    """
+    return hard_round(value, offset).detach() + (value - value.detach())
 
 
 def uniform_noise(value: Tensor, offset: Tensor) -> Tensor:
-    """value + U(-1/2, 1/2): the training proxy of rounding (Balle et al. 2017, eq. 10); any offset serves."""
+    """value + U(-1/2, 1/2): rounding while training (Balle et al. 2017, section 3); any offset serves."""
     del offset
     return value + (torch.rand_like(value) - 0.5)

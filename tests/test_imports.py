@@ -177,9 +177,7 @@ def test_the_checker_reads_the_whole_house(repository: Path) -> None:
         ("tests/common/test_x.py", "", "name it for the noun"),
     ],
 )
-def test_a_wrong_import_or_name_is_reported_with_its_place(
-    tmp_path: Path, path: str, source: str, fault: str
-) -> None:
+def test_a_wrong_import_or_name_is_reported_with_its_place(tmp_path: Path, path: str, source: str, fault: str) -> None:
     _build_house(tmp_path)
     _write(tmp_path / path, source)
     (report,) = violations(tmp_path)

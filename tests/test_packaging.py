@@ -64,13 +64,9 @@ def test_the_lock_is_plain_pins_each_package_once(repository: Path) -> None:
     assert len(names) == len(set(names))
 
 
-def test_the_lock_fits_every_range_that_pyproject_gives(
-    project: dict[str, Any], lock: dict[str, str]
-) -> None:
+def test_the_lock_fits_every_range_that_pyproject_gives(project: dict[str, Any], lock: dict[str, str]) -> None:
     wanted = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"]
-    assert [
-        r for r in map(Requirement, wanted) if not r.specifier.contains(lock[canonicalize_name(r.name)])
-    ] == []
+    assert [r for r in map(Requirement, wanted) if not r.specifier.contains(lock[canonicalize_name(r.name)])] == []
 
 
 def test_the_lock_holds_everything_its_packages_need(lock: dict[str, str]) -> None:
@@ -92,9 +88,7 @@ def _installed_requirements(name: str) -> list[Requirement]:
     return [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
-def test_every_library_the_house_imports_is_a_declared_dependency(
-    project: dict[str, Any], repository: Path
-) -> None:
+def test_every_library_the_house_imports_is_a_declared_dependency(project: dict[str, Any], repository: Path) -> None:
     declared = {canonicalize_name(Requirement(line).name) for line in project["project"]["dependencies"]}
     providers = importlib.metadata.packages_distributions()
     undeclared = {
@@ -161,9 +155,7 @@ def test_make_runs_it_in_an_environment_made_from_the_lock(
 
 
 @pytest.mark.parametrize("exit_code", [0, 3])
-def test_ci_passes_on_the_exit_code_and_leaves_no_environment(
-    repository: Path, tmp_path: Path, exit_code: int
-) -> None:
+def test_ci_passes_on_the_exit_code_and_leaves_no_environment(repository: Path, tmp_path: Path, exit_code: int) -> None:
     make = tmp_path / "bin" / "make"
     make.parent.mkdir()
     make.write_text(f'#!/bin/sh\nmkdir -p "${{2#VENV=}}/bin" && echo "$@"\nexit {exit_code}\n')
@@ -171,9 +163,7 @@ def test_ci_passes_on_the_exit_code_and_leaves_no_environment(
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     environment = {**os.environ, "PATH": f"{make.parent}:{os.environ['PATH']}", "TMPDIR": str(scratch)}
-    run = subprocess.run(
-        [repository / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([repository / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == exit_code
     assert run.stdout.startswith(f"test VENV={scratch}/")
     assert list(scratch.iterdir()) == []

@@ -40,9 +40,7 @@ def _both_ways(source: str, task: CodingTask, rounds: int) -> list[Measurement]:
         if not torch.equal(y_hat, symbols + task.means):
             raise AssertionError("a coder did not return the symbols it was given")
     encoding = interleave(lambda: encode_ours(task), lambda: encode_theirs(task), rounds=rounds)
-    decoding = interleave(
-        lambda: decode_ours(stack, task), lambda: decode_theirs(strings, task), rounds=rounds
-    )
+    decoding = interleave(lambda: decode_ours(stack, task), lambda: decode_theirs(strings, task), rounds=rounds)
     return [
         speed_up(NUMBER, f"entropy encoding speed, {source}", encoding, GOAL),
         speed_up(NUMBER, f"entropy decoding speed, {source}", decoding, GOAL),

@@ -2,82 +2,105 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
+import re
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
-from torch import Tensor
 
-from lightning_modules.checkpoints.packaged_model import FORMAT, load_model, read_metadata
-from lightning_modules.checkpoints.state_dict import normalize, read_state_dict
+from lightning_modules.checkpoints.packaged_model import is_packaged, load_model
+from lightning_modules.checkpoints.state_dict import read_state_dict
 from lightning_modules.codec import Codec, CodingError
 
 PACKAGED = Path(__file__).parent
 """Folder of the models that come with latentpress."""
 
+ZOO = "compressai:"
+
 
 def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: Path) -> Codec:
-    """The codec that `ckpt` names, in evaluation mode.
+    """The codec that `ckpt` names, in evaluation mode, its medians and tables up to date.
 
     ckpt: `demo` (the packaged model whose lmbda is nearest), `compressai:ARCHITECTURE/QUALITY`, a packaged
     `.safetensors`, or any checkpoint whose weights `codec_class` knows by name.
     Raises `CodingError`, one line, when there is none or it belongs to another architecture.
     """
-    if ckpt == "demo":
-        return load_model(nearest_packaged("demo", lmbda))
-    if ckpt.startswith("compressai:"):
-        state, where = fetch_compressai(ckpt.removeprefix("compressai:"), cache_dir / "compressai"), ckpt
-    else:
-        path = Path(ckpt).expanduser()
-        if path.suffix == ".safetensors" and path.is_file() and _is_packaged(path):
-            return load_model(path)
-        state, where = read_state_dict(path), str(path)
+    path = locate(ckpt, lmbda=lmbda, cache_dir=cache_dir)
+    where = ckpt if ckpt.startswith(ZOO) else str(path)
+    remedy = "choose the experiment that it was trained with"
+    if is_packaged(path):
+        codec = load_model(path)
+        if not isinstance(codec, codec_class):
+            raise CodingError(f"{where}: holds a {type(codec).__name__}, not a {codec_class.__name__}; {remedy}")
+        return codec
+    state = read_state_dict(path)
     try:
-        return codec_class.from_weights(state, lmbda=lmbda).eval()
+        codec = codec_class.from_weights(state, lmbda=lmbda)
     except CodingError as error:
-        raise CodingError(f"{where}: {error}; choose the experiment that this checkpoint was trained with") from error
+        raise CodingError(f"{where}: {error}; {remedy}") from error
+    _require_finite(codec, where)
+    codec.update()
+    return codec.eval()
+
+
+def locate(ckpt: str, *, lmbda: float, cache_dir: Path) -> Path:
+    """The file that `ckpt` names, which need not exist; a model of CompressAI's zoo is downloaded."""
+    if ckpt == "demo":
+        return nearest_packaged("demo", lmbda)
+    if ckpt.startswith(ZOO):
+        return fetch_compressai(ckpt.removeprefix(ZOO), cache_dir / "compressai")
+    return Path(os.path.expanduser(ckpt))
 
 
 def nearest_packaged(family: str, lmbda: float) -> Path:
-    """The packaged file of `family` whose lmbda is nearest to the one asked for, in ratio."""
+    """The file FAMILY-LMBDA.safetensors of `PACKAGED` whose lmbda is nearest, in ratio,."""
+    if not 0 < lmbda < math.inf:
+        raise CodingError(f"lmbda={lmbda}: a packaged model is chosen by lmbda, so give one above 0")
     paths = {float(path.stem.rpartition("-")[2]): path for path in PACKAGED.glob(f"{family}-*.safetensors")}
     if not paths:
         raise CodingError(f"no packaged model named {family} in {PACKAGED}; reinstall latentpress")
     return paths[min(paths, key=lambda known: abs(math.log(known / lmbda)))]
 
 
-def fetch_compressai(name: str, cache_dir: Path) -> dict[str, Tensor]:
-    """State dict of CompressAI's zoo, `mbt2018-mean/3` or `mbt2018-mean/ms-ssim/3`; hash-checked, kept in cache_dir."""
+def fetch_compressai(name: str, cache_dir: Path) -> Path:
+    """A checkpoint of CompressAI's zoo as a local file, downloaded once, checked by the hash in its name.
+
+    name: `mbt2018-mean/3`, or `mbt2018-mean/ms-ssim/3` for the model trained for that metric.
+    """
+    url = _zoo_url(name)
+    path = cache_dir / url.rpartition("/")[2]
+    match = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    sha256 = match[1] if match else ""
+    if not path.exists():
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
+        except (OSError, RuntimeError) as error:  # RuntimeError: what arrived has another hash
+            reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
+            raise CodingError(
+                f"{ZOO}{name}: cannot download {url} ({reason}); without a network, put that file at {path}"
+            ) from error
+    elif not hashlib.sha256(path.read_bytes()).hexdigest().startswith(sha256):
+        raise CodingError(f"{path}: damaged, its SHA-256 does not begin with {sha256}; delete it and run again")
+    return path
+
+
+def _zoo_url(name: str) -> str:
     from compressai.zoo.image import model_urls
 
     architecture, _, rest = name.partition("/")
     metric, _, quality = rest.rpartition("/")
     try:
-        url = model_urls[architecture][metric or "mse"][int(quality)]
+        return str(model_urls[architecture][metric or "mse"][int(quality)])
     except (KeyError, ValueError) as error:
         raise CodingError(
-            f"compressai:{name}: not in CompressAI's zoo; write for example compressai:mbt2018-mean/3 (quality 1 to 8)"
+            f"{ZOO}{name}: not in CompressAI's zoo; write for example {ZOO}mbt2018-mean/3, quality 1 to 8"
         ) from error
-    target = cache_dir / url.rpartition("/")[2]
-    try:
-        content = torch.hub.load_state_dict_from_url(
-            url, model_dir=str(cache_dir), map_location="cpu", check_hash=True, weights_only=True, progress=True
-        )
-    except (URLError, OSError, TimeoutError) as error:
-        raise CodingError(
-            f"compressai:{name}: cannot download {url} ({_reason(error)}); "
-            f"without a network, put that file at {target}"
-        ) from error
-    return normalize(content)
 
 
-def _is_packaged(path: Path) -> bool:
-    try:
-        return read_metadata(path)["format"] == FORMAT
-    except CodingError:
-        return False
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "reason", error)) or type(error).__name__
+def _require_finite(codec: Codec, where: str) -> None:
+    for name, parameter in codec.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise CodingError(f"{where}: {name} is not finite, its training diverged; take an earlier checkpoint")

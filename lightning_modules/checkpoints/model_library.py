@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 from lightning_modules.checkpoints.packaged_model import load_model, read_metadata, save_model
 from lightning_modules.codec import Codec, CodingError, WrongModel
 from lightning_modules.coding.container import read
@@ -13,7 +15,10 @@ from lightning_modules.coding.picture import model_fingerprint
 
 
 class ModelLibrary:
-    """Models by fingerprint: those given, then packaged files in `folders`, each loaded when first needed."""
+    """Models by fingerprint: those given, then packaged files in `folders`, each loaded when first needed.
+
+    When several folders hold a model, the first one's file is taken.
+    """
 
     def __init__(self, folders: Sequence[Path], codecs: Sequence[Codec] = ()) -> None:
         self.folders = list(folders)
@@ -23,21 +28,25 @@ class ModelLibrary:
         """The codec that made the `.lpc` bytes; `WrongModel` when no known model did."""
         wanted = read(data).fingerprint
         if wanted not in self.loaded:
-            path = self._paths().get(wanted.hex())
-            if path is None:
+            paths = self._paths()
+            if wanted.hex() not in paths:
+                known = sorted({*paths, *(mark.hex() for mark in self.loaded)})
+                have = ", ".join(known[:4]) + (f" and {len(known) - 4} more" if len(known) > 4 else "")
                 raise WrongModel(
-                    f"needs model {wanted.hex()}, which is not among the packaged or cached ones; "
-                    "give the checkpoint it was made with as ckpt="
+                    f"needs model {wanted.hex()}, have {have or 'none'}; "
+                    "give the checkpoint that made the file with ckpt="
                 )
-            self.loaded[wanted] = load_model(path)
+            with torch.inference_mode(False):  # weights born in inference mode could never be trained or compared
+                self.loaded[wanted] = load_model(paths[wanted.hex()])
         return self.loaded[wanted]
 
     def _paths(self) -> dict[str, Path]:
-        return {mark: path for folder in self.folders for mark, path in packaged_models(folder).items()}
+        nearest_last = reversed(self.folders)
+        return {mark: path for folder in nearest_last for mark, path in packaged_models(folder).items()}
 
 
 def packaged_models(folder: Path) -> dict[str, Path]:
-    """Model files of a folder by fingerprint, in hex. Other files, damaged ones included, are passed over."""
+    """Model files of a folder by fingerprint, in hex. Other files, and unreadable ones, are passed over."""
     found = {}
     for path in sorted(folder.glob("*.safetensors")):
         with suppress(CodingError):
@@ -46,11 +55,14 @@ def packaged_models(folder: Path) -> dict[str, Path]:
 
 
 def remember(codec: Codec, folder: Path, packaged: Path) -> None:
-    """Keep a model that makes files on this machine, as FOLDER/FINGERPRINT.safetensors, so that decompress finds it.
+    """Keep a model that makes files here as FOLDER/FINGERPRINT.safetensors, where decompress finds it.
 
     Models that come with latentpress, in the folder `packaged`, are known already.
     """
     mark = model_fingerprint(codec).hex()
-    path = folder / f"{mark}.safetensors"
-    if not path.exists() and mark not in packaged_models(packaged):
-        save_model(codec, path)
+    if mark in packaged_models(packaged) or mark in packaged_models(folder):
+        return
+    try:
+        save_model(codec, folder / f"{mark}.safetensors")
+    except CodingError as error:
+        raise CodingError(f"{error}, or give another paths.cache_dir=") from error

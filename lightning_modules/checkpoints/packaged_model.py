@@ -1,14 +1,16 @@
 """A codec as one `.safetensors` file: weights, coding tables, and how to build the class that holds them.
 
-The tables are part of the file and are never recomputed where it is loaded; the fingerprint of everything the
-decoder computes with is stored beside them and checked.
+The tables are part of the file and are never recomputed where it is loaded. The header names the class, its
+hyperparameters and the fingerprint of everything the decoder computes with, which `.lpc` files carry, too.
+Its checksum covers the rest, so that a damaged encoder, which no fingerprint tells, is never used either.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,17 +19,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from lightning_modules.checkpoints.state_dict import normalize
+from lightning_modules.atomic_file import write_atomically
+from lightning_modules.checkpoints.state_dict import TABLES, without_tables
 from lightning_modules.codec import Codec, CodingError
+from lightning_modules.coding.container import fingerprint
 from lightning_modules.coding.picture import model_fingerprint
 
 FORMAT = "latentpress-1"
+REQUIRED = ("codec", "hyperparameters", "fingerprint", "checksum")
 ROOMS = "lightning_modules."
 """Only classes of our own rooms are built from what a model file names."""
 
 
 def round_to_half(codec: Codec) -> None:
-    """Round every weight to the nearest half-precision number, in place: the packaged file is then half as big."""
+    """Round every weight to the nearest half-precision number, in place, so that its file is half as big."""
     with torch.no_grad():
         for parameter in codec.parameters():
             parameter.copy_(parameter.half().float())
@@ -35,12 +40,14 @@ def round_to_half(codec: Codec) -> None:
 
 
 def save_model(codec: Codec, path: Path, notes: Mapping[str, str] | None = None) -> None:
-    """Write `codec` to `path`, under a temporary name first. notes: free text kept in the file's header.
+    """Write `codec` to `path`; an interrupted write leaves what was there before.
 
-    Tensors that half precision holds exactly are stored so; loading gives back the same float32 numbers.
+    notes: free text kept in the file's header. Tensors that half precision holds exactly are stored so, and
+    are the same float32 numbers once loaded. Raises `CodingError` when the file cannot be written.
     """
-    derived = {name: value for name, value in codec.decoder_state().items() if name.startswith("tables.")}
-    state = normalize(codec.state_dict()) | derived
+    decoder = codec.decoder_state()  # solves the medians, so it comes before the weights are read
+    tables = {name: value for name, value in decoder.items() if name.startswith(TABLES)}
+    state = {name: _compact(value) for name, value in (without_tables(codec.state_dict()) | tables).items()}
     metadata = {
         **(notes or {}),
         "format": FORMAT,
@@ -48,37 +55,78 @@ def save_model(codec: Codec, path: Path, notes: Mapping[str, str] | None = None)
         "hyperparameters": json.dumps(codec.hyperparameters),
         "fingerprint": model_fingerprint(codec).hex(),
     }
-    data = serialize({name: _compact(value) for name, value in state.items()}, metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    data = serialize(state, metadata | {"checksum": _checksum(metadata, state)})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CodingError(
+            f"{path}: the model cannot be saved ({reason}); make room there, or the folder writable"
+        ) from error
+
+
+def is_packaged(path: Path) -> bool:
+    """Whether `path` is a packaged model; false for every other file, and for none at all."""
+    try:
+        read_metadata(path)
+    except CodingError:
+        return False
+    return True
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The header of a model file; `CodingError` when it is not one of ours."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata = dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise CodingError(f"{path}: not a readable model file ({error}); is it complete?") from error
-    if metadata.get("format") != FORMAT:
-        raise CodingError(f"{path}: not a packaged model of latentpress")
-    return dict(metadata)
+    if metadata.get("format") != FORMAT or any(key not in metadata for key in REQUIRED):
+        raise CodingError(f"{path}: not a packaged model of latentpress; make one with task=fit")
+    return metadata
 
 
 def load_model(path: Path) -> Codec:
-    """A packaged codec in evaluation mode, checked against its fingerprint."""
+    """A packaged codec in evaluation mode, checked against its checksum and its fingerprint.
+
+    Raises `CodingError`, one line, for a file that is damaged, not ours, or of a version with other codecs.
+    """
     metadata = read_metadata(path)
-    with safe_open(path, framework="pt") as file:
-        state = {name: _widen(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    weights = {name: value for name, value in state.items() if not name.startswith("tables.")}
-    codec = _codec_class(metadata["codec"], path).from_weights(weights, **json.loads(metadata["hyperparameters"]))
-    codec.load_derived(state)
+    state = _read_tensors(path)
+    if metadata.pop("checksum") != _checksum(metadata, state):
+        raise CodingError(f"{path}: damaged, its checksum disagrees; delete it and get another copy")
+    codec_class = _codec_class(metadata["codec"], path)
+    state = {name: _widen(value) for name, value in state.items()}
+    try:
+        hyperparameters = json.loads(metadata["hyperparameters"])
+        codec = codec_class.from_weights(without_tables(state), **hyperparameters)
+        codec.load_derived(state)
+    except (CodingError, KeyError, TypeError, ValueError) as error:
+        raise CodingError(
+            f"{path}: does not fit the {codec_class.__name__} of this version ({error}); upgrade latentpress"
+        ) from error
     found = model_fingerprint(codec).hex()
     if found != metadata["fingerprint"]:
-        raise CodingError(f"{path}: damaged, its fingerprint is {found}, not {metadata['fingerprint']}; fetch it again")
+        raise CodingError(
+            f"{path}: its decoder has the fingerprint {found} here, not {metadata['fingerprint']}: "
+            "another version made it; upgrade latentpress"
+        )
     return codec.eval()
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError) as error:
+        raise CodingError(f"{path}: not a readable model file ({error}); is it complete?") from error
+
+
+def _checksum(metadata: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
+    """64 bits, in hex, over the header and the tensors as stored."""
+    header = json.dumps(dict(metadata), sort_keys=True).encode()
+    return hashlib.sha256(header + fingerprint(state)).hexdigest()[:16]
 
 
 def _codec_class(name: str, path: Path) -> type[Codec]:
@@ -89,16 +137,16 @@ def _codec_class(name: str, path: Path) -> type[Codec]:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise CodingError(f"{path}: needs the codec {name}, which this version lacks; upgrade latentpress") from error
-    if not (isinstance(found, type) and issubclass(found, Codec)):
+    if not (isinstance(found, type) and issubclass(found, Codec)) or inspect.isabstract(found):
         raise CodingError(f"{path}: refused, {name} is not a codec")
     return found
 
 
 def _compact(value: Tensor) -> Tensor:
-    value = value.detach().cpu().contiguous()
-    if value.dtype == torch.float32 and torch.equal(value.half().float(), value):
-        return value.half()
-    return value
+    """Its own copy, in half precision if that loses nothing."""
+    value = value.detach().cpu()
+    half = value.half() if value.dtype == torch.float32 else value
+    return (half if torch.equal(half.to(value.dtype), value) else value).clone(memory_format=torch.contiguous_format)
 
 
 def _widen(value: Tensor) -> Tensor:

@@ -1,14 +1,17 @@
-"""Reading a state dict whatever wrote it: CompressAI, its training scripts, DataParallel, Lightning, safetensors."""
+"""Reading weights whatever wrote them: CompressAI, training scripts, DataParallel, Lightning, safetensors.
+
+file --torch.load, safetensors--> content --unwrap--> tensors by name --normalize--> the codec's own names
+"""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -17,71 +20,109 @@ from lightning_modules.codec import CodingError
 WRAPPERS = ("state_dict", "network", "model_state_dict", "net", "model")
 """Keys under which training scripts keep the weights beside optimizer and step."""
 
-PREFIXES = ("module.", "network.", "codec.", "model.", "net.", "_orig_mod.")
-"""What DataParallel, compilation and wrapping modules put in front of every name."""
+OWN_PREFIXES = ("codec.", "module.")
+"""Where our LightningModules, DataParallel and weight averaging keep the codec, beside names of their own."""
 
-TABLE_BUFFERS = ("_quantized_cdf", "_offset", "_cdf_length", "scale_table")
-"""CompressAI's derived tables: their sizes depend on when they were built, so they are always rebuilt."""
+SHARED_PREFIXES = ("network.", "model.", "net.")
+"""Taken off only when every name has them: a codec's own layers may be called so."""
+
+TABLES = "tables."
+"""Coding tables of a packaged model (`Codec.decoder_state`)."""
+
+COMPRESSAI_TABLES = ("_quantized_cdf", "_offset", "_cdf_length", "scale_table")
+"""CompressAI's coding tables. Their sizes depend on when they were built, and ours replace them."""
+
+MAX_WRAPPING = 8
+"""Wrappers inside wrappers that are opened; a file can also say that one holds itself."""
+
+_COMPILED = "_orig_mod."
 
 # CompressAI has named the bottleneck's parameters in three ways: _matrices.0, _matrix0, matrices.0.
-_OLD_NAMES = (
-    (re.compile(r"\._?matri(?:ces\.|x)(\d)$"), r".matrices.\1"),
-    (re.compile(r"\._?bias(?:es\.|)(\d)$"), r".biases.\1"),
-    (re.compile(r"\._?factor(?:s\.|)(\d)$"), r".factors.\1"),
-)
+_BOTTLENECK = re.compile(r"(entropy_bottleneck\.)_?(matri|bias|factor)[a-z]*\.?(\d+)$")
+_TODAYS_NAMES = {"matri": "matrices", "bias": "biases", "factor": "factors"}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Weights by CompressAI's names, from `.safetensors` or any torch file; nothing is ever unpickled.
+    """Weights by the names that `Codec.from_weights` knows, from `.safetensors` or any torch file.
 
-    Raises `CodingError`, one line, when the file is missing, unreadable or holds no weights.
+    No code in the file is run: torch refuses all but tensors and plain values. Raises `CodingError`, one
+    line, when the file is missing, unreadable, refused, or holds no weights.
     """
-    if not path.is_file():
-        raise CodingError(f"{path}: no such checkpoint; give ckpt= a file, demo, or compressai:ARCHITECTURE/QUALITY")
     try:
-        if path.suffix == ".safetensors":
-            return normalize(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise CodingError(f"{path}: not a readable checkpoint ({reason}); is the file complete?") from error
-    except Exception as error:  # pickle raises what it likes; weights_only refuses anything but tensors
-        raise CodingError(f"{path}: refused, it holds more than tensors; save the state dict alone") from error
-    return normalize(unwrap(content, path))
+        if path.is_dir():
+            raise CodingError(f"{path}: is a folder; give the checkpoint file in it with ckpt=")
+        if not path.is_file():
+            raise CodingError(
+                f"{path}: no such checkpoint; ckpt= takes a file, demo, or compressai:ARCHITECTURE/QUALITY"
+            )
+        content = _load(path)
+    except CodingError:
+        raise
+    except PermissionError as error:
+        raise CodingError(f"{path}: may not be read; change its permissions") from error
+    except Exception as error:  # damaged pickles raise KeyError, struct.error, AssertionError and many more
+        raise CodingError(f"{path}: {_fault(error)}") from error
+    tensors = unwrap(content)
+    if not tensors:
+        raise CodingError(
+            f"{path}: holds no weights; save the model's state dict, alone or as {' or '.join(WRAPPERS[:2])}"
+        )
+    return normalize(tensors)
 
 
-def unwrap(content: Any, path: Path) -> Mapping[str, Tensor]:
-    """The mapping of names to tensors inside what a training script saved."""
-    while isinstance(content, Mapping):
+def unwrap(content: Any) -> dict[str, Tensor]:
+    """The tensors by name inside what a training script saved; empty when there are none."""
+    for _ in range(MAX_WRAPPING):
+        if not isinstance(content, Mapping):
+            return {}
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
         content = inner
-    tensors = {} if not isinstance(content, Mapping) else content
-    tensors = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise CodingError(f"{path}: holds no weights; expected a state dict, alone or under {' / '.join(WRAPPERS[:2])}")
-    return tensors
+    return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
 
 
 def normalize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Strip wrappers' prefixes, drop derived tables, and use today's names of the bottleneck's parameters."""
-    names = list(state)
-    stripped = 0
-    while (prefix := _shared_prefix([name[stripped:] for name in names])) is not None:
-        stripped += len(prefix)
-        names = [name for name in names if name[stripped:]]
-    result = {}
-    for name, value in state.items():
-        short = name[stripped:]
-        if short.rsplit(".", 1)[-1] in TABLE_BUFFERS or short.startswith("tables."):
-            continue
-        for pattern, replacement in _OLD_NAMES:
-            if short.startswith("entropy_bottleneck."):
-                short = pattern.sub(replacement, short)
-        result[short] = value
-    return result
+    """One codec's weights by today's names: no prefixes of wrappers, none of their own tensors, no tables."""
+    state = {name.replace(_COMPILED, ""): value for name, value in state.items()}
+    while (prefix := _wrapper_prefix(state)) is not None:
+        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return {_todays_name(name): value for name, value in without_tables(state).items()}
 
 
-def _shared_prefix(names: list[str]) -> str | None:
-    return next((prefix for prefix in PREFIXES if names and all(name.startswith(prefix) for name in names)), None)
+def without_tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was learned: all but coding tables, ours and CompressAI's."""
+    return {
+        name: value
+        for name, value in state.items()
+        if not name.startswith(TABLES) and name.rpartition(".")[2] not in COMPRESSAI_TABLES
+    }
+
+
+def _load(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's remarks on a damaged file, which gets its one line from us
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _fault(error: Exception) -> str:
+    """Fault and remedy, on one line."""
+    forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if forbidden is not None:
+        return (
+            f"refused, reading it would run code ({forbidden[1]}): only tensors and plain values are read; "
+            "have its author save the state dict alone"
+        )
+    return "damaged, or not a checkpoint; get another copy of it"
+
+
+def _wrapper_prefix(state: Mapping[str, Tensor]) -> str | None:
+    own = (prefix for prefix in OWN_PREFIXES if any(name.startswith(prefix) for name in state))
+    shared = (prefix for prefix in SHARED_PREFIXES if state and all(name.startswith(prefix) for name in state))
+    return next(own, None) or next(shared, None)
+
+
+def _todays_name(name: str) -> str:
+    return _BOTTLENECK.sub(lambda match: f"{match[1]}{_TODAYS_NAMES[match[2]]}.{match[3]}", name)

@@ -197,8 +197,7 @@ def _check_magic(data: bytes) -> None:
 def _check_version(version: int) -> None:
     if version > VERSION:
         raise CodingError(
-            f"made by a newer version of latentpress: file version {version}, "
-            f"this one reads up to {VERSION}; upgrade"
+            f"made by a newer version of latentpress: file version {version}, this one reads up to {VERSION}; upgrade"
         )
     if version == 0:
         raise damaged("file version 0 does not exist")

@@ -12,7 +12,6 @@ from lightning_modules.codec import Codec, Latents, PixelFormat
 from lightning_modules.coding.container import Bitstream, fingerprint, read, require_model
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
 
-
 _fingerprints: WeakKeyDictionary[Codec, tuple[list[tuple[int, int]], bytes]] = WeakKeyDictionary()
 
 

@@ -57,9 +57,7 @@ def unpack_alpha(section: Section, image_size: ImageSize) -> Plane:
 def pack_profile(profile: bytes) -> Section:
     """A colour profile, deflated. Raises CodingError when it is longer than `PROFILE_LIMIT`."""
     if len(profile) > PROFILE_LIMIT:
-        raise CodingError(
-            f"the colour profile has {len(profile)} bytes, at most {PROFILE_LIMIT} fit; strip it"
-        )
+        raise CodingError(f"the colour profile has {len(profile)} bytes, at most {PROFILE_LIMIT} fit; strip it")
     return Section(zlib.compress(profile, 9), zlib.crc32(profile))
 
 

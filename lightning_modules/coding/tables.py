@@ -87,9 +87,7 @@ class CodingTables:
         """The indices as int64; ValueError unless they are integers in [0, K)."""
         array = _integers("indices", indices)
         if array.size and not 0 <= array.min() <= array.max() < len(self):
-            raise ValueError(
-                f"table indices span {array.min()}..{array.max()}; allowed are 0..{len(self) - 1}"
-            )
+            raise ValueError(f"table indices span {array.min()}..{array.max()}; allowed are 0..{len(self) - 1}")
         return array.astype(np.int64)
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -92,9 +92,9 @@ class HyperpriorCodec(LatentVariableCodec):
         if last is None or last.ndim != 4:
             raise CodingError("not a mean-scale hyperprior: it has no g_a.6.weight of 4 dimensions")
         codec = cls(N=last.shape[1], M=last.shape[0], lmbda=float(hyperparameters["lmbda"]))
-        wanted = codec.state_dict()
+        wanted = dict(codec.named_parameters())  # buffers are constants and tables: none of them is learned
         faults = [f"missing {name}" for name in wanted if name not in state]
-        faults += [f"unexpected {name}" for name in state if name not in wanted]
+        faults += [f"unexpected {name}" for name in state if name not in codec.state_dict()]
         faults += [
             f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
             for name, value in wanted.items()
@@ -103,7 +103,7 @@ class HyperpriorCodec(LatentVariableCodec):
         if faults:
             more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
             raise CodingError(f"not a mean-scale hyperprior of this shape: {'; '.join(faults[:3])}{more}")
-        codec.load_state_dict(dict(state))
+        codec.load_state_dict({name: state[name] for name in wanted}, strict=False)
         return codec
 
     # ---- the sender's and the receiver's networks
@@ -149,9 +149,7 @@ class HyperpriorCodec(LatentVariableCodec):
             symbols, y_hat = self._symbols(image)
             bits.append(self._bits(symbols))
             x_hats.append(crop(self.g_s(y_hat).float(), image.image_size))
-        return Estimate(
-            torch.cat(x_hats), {name: torch.tensor([image[name] for image in bits]) for name in bits[0]}
-        )
+        return Estimate(torch.cat(x_hats), {name: torch.tensor([image[name] for image in bits]) for name in bits[0]})
 
     @torch.no_grad()
     def encode(self, latents: Latents) -> Coded:

@@ -44,7 +44,8 @@ def factorized_likelihood(bottleneck: EntropyBottleneck, z_hat: Tensor) -> Tenso
     values = channels_first.reshape(channels_first.shape[0], 1, -1)
     lower = bottleneck._logits_cumulative(values - 0.5, stop_gradient=False)
     upper = bottleneck._logits_cumulative(values + 0.5, stop_gradient=False)
-    flip = -torch.sign(lower + upper).detach()  # mirrors right-tail boxes into the accurate left tail
+    # Mirror right-tail boxes into the accurate left tail. (A sign function would be 0 for a box at the median.)
+    flip = torch.where(lower + upper > 0, -1.0, 1.0)
     likelihood = (torch.sigmoid(flip * upper) - torch.sigmoid(flip * lower)).abs()
     likelihood = bottleneck.likelihood_lower_bound(likelihood)
     return likelihood.reshape(channels_first.shape).transpose(0, 1)

@@ -117,9 +117,7 @@ def test_black_and_white_is_read_as_gray_0_and_255(tmp_path: Path, alpha: Image.
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "jp2"])
-def test_gray_and_alpha_are_both_kept(
-    tmp_path: Path, rgb: Image.Image, alpha: Image.Image, suffix: str
-) -> None:
+def test_gray_and_alpha_are_both_kept(tmp_path: Path, rgb: Image.Image, alpha: Image.Image, suffix: str) -> None:
     picture = rgb.convert("L")
     picture.putalpha(alpha)
     path = tmp_path / f"la.{suffix}"
@@ -140,9 +138,7 @@ def test_alpha_survives_even_where_it_is_opaque(tmp_path: Path, rgb: Image.Image
         assert pixel_format.alpha is not None
         assert pixel_format.alpha.dtype == torch.uint8
         assert np.array_equal(pixel_format.alpha.numpy(), np.asarray(plane))
-        assert np.array_equal(
-            pixels.permute(1, 2, 0).numpy(), np.asarray(rgb)
-        )  # also where it is transparent
+        assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.asarray(rgb))  # also where it is transparent
 
 
 def test_a_transparent_colour_becomes_alpha(tmp_path: Path, rgb: Image.Image) -> None:
@@ -207,9 +203,7 @@ def test_orientation_is_applied_to_picture_and_alpha(
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_turns_nothing(
-    tmp_path: Path, rgb: Image.Image, orientation: int
-) -> None:
+def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path: Path, rgb: Image.Image, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     rgb.save(tmp_path / "odd.png", exif=exif)
@@ -262,9 +256,7 @@ def test_the_limit_is_exact_and_leaves_no_trace(tmp_path: Path, rgb: Image.Image
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "tif", "bmp", "ppm", "avif", "jp2", "qoi"])
-def test_damage_is_refused_or_read_but_never_anything_else(
-    tmp_path: Path, rgb: Image.Image, suffix: str
-) -> None:
+def test_damage_is_refused_or_read_but_never_anything_else(tmp_path: Path, rgb: Image.Image, suffix: str) -> None:
     path = tmp_path / f"whole.{suffix}"
     rgb.save(path)
     whole = path.read_bytes()
@@ -283,9 +275,7 @@ def test_damage_is_refused_or_read_but_never_anything_else(
 
 
 @pytest.mark.faults
-def test_files_that_the_system_does_not_give_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_the_system_does_not_give_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "locked.png").write_bytes(b"x")

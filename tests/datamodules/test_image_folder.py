@@ -53,9 +53,7 @@ def test_training_crops_come_from_every_readable_picture_and_the_bad_one_is_name
     assert batches[0].shape == (4, 3, 8, 8)
     assert batches[0].dtype == torch.uint8
     reds = torch.cat(batches)[:, 0]
-    assert torch.equal(
-        reds.amin((1, 2)), reds.amax((1, 2))
-    )  # no crop crosses pictures, small ones are padded
+    assert torch.equal(reds.amin((1, 2)), reds.amax((1, 2)))  # no crop crosses pictures, small ones are padded
     assert set(reds[:, 0, 0].tolist()) == {0, 1, 2, 3, 4}
 
 
@@ -163,9 +161,7 @@ def test_equal_names_in_two_input_folders_are_refused(pictures: Path) -> None:
         ({"train": ["no/such"]}, "train_dataloader", "give a folder or a file with datamodule.train="),
     ],
 )
-def test_missing_pictures_are_one_line_with_the_setting(
-    settings: dict[str, Any], loader: str, remedy: str
-) -> None:
+def test_missing_pictures_are_one_line_with_the_setting(settings: dict[str, Any], loader: str, remedy: str) -> None:
     with pytest.raises(CodingError) as caught:
         getattr(folder(**settings), loader)()
     assert str(caught.value).endswith(remedy)

@@ -55,9 +55,7 @@ def test_a_picture_smaller_than_the_crop_is_reflected_to_fit() -> None:
     }
     assert rows_and_mirrored == {(0, 1, 2, 3, 3, 2), (2, 3, 3, 2, 1, 0)}
     one_pixel = np.array([[[1, 2, 3]]], dtype=np.uint8)
-    assert torch.equal(
-        cut(one_pixel, 6, np.random.default_rng(0)).float().mean((1, 2)), torch.tensor([1.0, 2.0, 3.0])
-    )
+    assert torch.equal(cut(one_pixel, 6, np.random.default_rng(0)).float().mean((1, 2)), torch.tensor([1.0, 2.0, 3.0]))
 
 
 def test_pictures_are_drawn_by_the_root_of_their_area(crops: CropDataset) -> None:

@@ -67,9 +67,7 @@ def work(job: FolderJob, items: list[Item], before: Callable[[str], None] = lamb
     done = []
     for name, _ in job.pending(items):
         before(name)
-        job.finish(
-            name, compressed_name(name), sealed(name), {"height": 1, "width": 2, "bytes": 3, "psnr": 30.0}
-        )
+        job.finish(name, compressed_name(name), sealed(name), {"height": 1, "width": 2, "bytes": 3, "psnr": 30.0})
         done.append(name)
     return done
 
@@ -224,9 +222,7 @@ def test_a_claim_of_a_silent_foreign_machine_is_free_after_a_while_and_not_befor
     assert time.monotonic() - start > 0.5
 
 
-def test_an_empty_claim_left_by_a_kill_is_free_after_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_claim_left_by_a_kill_is_free_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (item,) = make_items(tmp_path / "in", {"a.png": 5})
     job = FolderJob(tmp_path / "out")
     job.check_writable()

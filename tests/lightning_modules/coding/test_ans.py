@@ -30,9 +30,7 @@ def _random_tables(rng: np.random.Generator, num_tables: int) -> CodingTables:
         table[rng.integers(length)] += TOTAL - table.sum()
         frequencies.append(table)
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    return CodingTables(
-        np.concatenate(frequencies), starts, rng.integers(-400, 400, num_tables).astype(np.int32)
-    )
+    return CodingTables(np.concatenate(frequencies), starts, rng.integers(-400, 400, num_tables).astype(np.int32))
 
 
 def _latents(rng: np.random.Generator, count: int, tables: CodingTables) -> tuple[np.ndarray, np.ndarray]:

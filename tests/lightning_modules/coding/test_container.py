@@ -83,9 +83,7 @@ def test_a_copy_in_text_mode_is_named() -> None:
 
 
 def test_a_newer_version_is_refused_before_anything_else_is_looked_at() -> None:
-    with pytest.raises(
-        CodingError, match=r"^made by a newer version .*version 2, .*up to 1; upgrade$"
-    ) as caught:
+    with pytest.raises(CodingError, match=r"^made by a newer version .*version 2, .*up to 1; upgrade$") as caught:
         read(b"LPC\r\n\x1a\x02")
     assert not isinstance(caught.value, DamagedFile)
 
@@ -291,9 +289,7 @@ def test_the_fingerprint_sees_every_change(changed: dict[str, torch.Tensor]) -> 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(-(1 << 31), (1 << 31) - 1), max_size=30), st.integers(0, 30))
-def test_the_content_crc_covers_the_integers_in_order_whatever_their_type(
-    values: list[int], cut: int
-) -> None:
+def test_the_content_crc_covers_the_integers_in_order_whatever_their_type(values: list[int], cut: int) -> None:
     expected = zlib.crc32(struct.pack(f"<{len(values)}i", *values))
     integers = np.array(values, dtype=np.int64)
     assert content_crc(integers) == expected

@@ -54,9 +54,7 @@ def test_a_smooth_ramp_costs_under_a_hundredth_and_a_mask_no_more_than_deflate_a
     assert len(pack_alpha(mask).payload) <= len(zlib.compress(mask.tobytes(), 9)) + 1
 
 
-@pytest.mark.parametrize(
-    "alpha", [np.zeros((2, 3)), np.zeros((2, 3, 1), np.uint8), np.zeros((0, 3), np.uint8)]
-)
+@pytest.mark.parametrize("alpha", [np.zeros((2, 3)), np.zeros((2, 3, 1), np.uint8), np.zeros((0, 3), np.uint8)])
 def test_what_is_no_plane_of_bytes_is_refused(alpha: np.ndarray) -> None:
     with pytest.raises(ValueError, match="alpha must be a uint8 plane"):
         pack_alpha(alpha)

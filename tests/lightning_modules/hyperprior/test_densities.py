@@ -58,6 +58,15 @@ def test_both_tails_of_the_factorised_density_keep_their_digits(bottleneck: Entr
     assert torch.allclose(got, exact.clamp_min(1e-9), rtol=2e-3, atol=0)
 
 
+def test_a_box_exactly_at_the_median_has_its_mass() -> None:
+    bottleneck = EntropyBottleneck(1)
+    with torch.no_grad():
+        for bias in bottleneck.biases:
+            bias.zero_()  # a symmetric density: the logits of both ends cancel
+    probability = factorized_likelihood(bottleneck, torch.zeros(1, 1, 1, 1))
+    assert probability.item() == pytest.approx(_masses(bottleneck, np.zeros(1)).item(), rel=1e-5)
+
+
 def test_the_difference_of_sigmoids_would_lose_the_right_tail(bottleneck: EntropyBottleneck) -> None:
     grid = np.arange(0.0, 600.0, 2.0)
     exact = _masses(bottleneck, grid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import lightning as L
 import pytest
@@ -45,7 +46,8 @@ def train(module: HyperpriorModule, batches: list[Tensor], steps: int) -> list[f
         enable_model_summary=False,
         callbacks=[Keep()],
     )
-    trainer.fit(module, DataLoader(batches, batch_size=None))
+    loader: Any = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list is a dataset
+    trainer.fit(module, loader)
     return losses
 
 

@@ -29,9 +29,7 @@ def test_latents_are_16_and_64_times_smaller_rounding_up(
 
 def test_parameters_carry_compressai_names_and_shapes() -> None:
     theirs, ours = MeanScaleHyperprior(8, 12).state_dict(), HyperpriorCodec(N=8, M=12, lmbda=0.01).state_dict()
-    assert {name: value.shape for name, value in ours.items()} == {
-        name: value.shape for name, value in theirs.items()
-    }
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
 
 
 @pytest.mark.parametrize(("N", "M", "millions"), [(128, 128, 5.02), (192, 192, 11.27), (128, 192, 7.03)])

@@ -1,0 +1,91 @@
+"""Validation pictures in the logger: original, reconstruction and eight times their difference."""
+
+from __future__ import annotations
+
+import io
+from functools import singledispatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from PIL import Image
+from torch import Tensor
+
+from callbacks.pixels import pixels
+from callbacks.quality_metrics import OPAQUE_RGB, image_quality
+from callbacks.run_file import write_run_file
+
+ERROR_GAIN = 8.0
+
+
+class Picture(NamedTuple):
+    """panels: uint8 (3, H, 3 W). step: optimizer steps so far. folder: of the run."""
+
+    name: str
+    panels: Tensor
+    caption: str
+    step: int
+    folder: Path
+
+
+def side_by_side(x: Tensor, x_hat: Tensor) -> Tensor:
+    """(1, 3, H, W) in [0, 1], x_hat not clamped -> uint8 (3, H, 3 W): x, x_hat and 8 |x - x_hat|."""
+    error = (x - x_hat.clamp(0.0, 1.0)).abs() * ERROR_GAIN
+    return torch.cat([pixels(panel, OPAQUE_RGB) for panel in (x, x_hat, error)], dim=2).cpu()
+
+
+@singledispatch
+def log_picture(logger: Logger, picture: Picture) -> None:
+    """Loggers that hold no pictures: a PNG file in the run folder, `pictures/NAME/STEP.png`."""
+    file = io.BytesIO()
+    Image.fromarray(picture.panels.permute(1, 2, 0).contiguous().numpy()).save(file, "png")
+    path = picture.folder / "pictures" / picture.name.replace("/", "_") / f"{picture.step:08d}.png"
+    write_run_file(path, file.getvalue())
+
+
+@log_picture.register
+def _(logger: TensorBoardLogger, picture: Picture) -> None:
+    logger.experiment.add_image(f"pictures/{picture.name}", picture.panels, picture.step)
+
+
+@log_picture.register
+def _(logger: WandbLogger, picture: Picture) -> None:
+    panels = Image.fromarray(picture.panels.permute(1, 2, 0).contiguous().numpy())
+    logger.log_image(f"pictures/{picture.name}", [panels], step=picture.step, caption=[picture.caption])
+
+
+class ReconstructionPictures(L.Callback):
+    """Logs the first `num_images` pictures of each validation; on the first process only.
+
+    Expects `validation_step` to return `{"name", "x", "x_hat", "bpp"}` with x, x_hat (1, 3, H, W).
+    """
+
+    def __init__(self, *, num_images: int) -> None:
+        self.num_images = num_images
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        del pl_module, batch, dataloader_idx
+        wanted = trainer.is_global_zero and not trainer.sanity_checking and batch_idx < self.num_images
+        if not wanted or not outputs or not trainer.loggers:
+            return
+        x, x_hat = outputs["x"], outputs["x_hat"]
+        caption = f"{float(outputs['bpp']):.4f} bpp, {image_quality(x, x_hat)['psnr']:.2f} dB"
+        picture = Picture(
+            name=outputs["name"],
+            panels=side_by_side(x, x_hat),
+            caption=caption,
+            step=trainer.global_step,
+            folder=Path(trainer.default_root_dir),
+        )
+        for logger in trainer.loggers:
+            log_picture(logger, picture)
