@@ -171,20 +171,17 @@ def demo(cfg: DictConfig) -> None:
     """Compress real photos with the packaged model, decode them again, compare with classical codecs."""
     folder = Path(cfg.output or "demo_output")
     originals = build(cfg.task.originals, folder=folder / "originals")
-    shared = [f"trainer={HydraConfig.get().runtime.choices["trainer"]}", f"lmbda={cfg.lmbda}", "experiment=demo"]
-    for task, source, target in (
-        ("compress", originals, "files"),
-        ("decompress", folder / "files", "decoded"),
+    choices = HydraConfig.get().runtime.choices
+    shared = ["experiment=demo", "logger=none", f"trainer={choices['trainer']}", f"lmbda={cfg.lmbda}"]
+    files, decoded = folder / "files", folder / "decoded"
+    for overrides in (
+        ["task=compress", "ckpt=demo", f"input='{originals}'", f"output='{files}'"],
+        ["task=decompress", f"input='{files}'", f"output='{decoded}'"],
     ):
-        overrides = [
-            *shared,
-            f"task={task}",
-            f"'input={source}'",
-            f"'output={folder / target}'",
-            "logger=none",
-        ]
-        TASKS[task](hydra.compose("config", [*overrides, *(["ckpt=demo"] if task == "compress" else [])]))
-    build(cfg.task.comparison).run(originals, folder / "files", folder / "decoded", folder)
+        step = hydra.compose("config", [*shared, *overrides])
+        with open_dict(step):
+            TASKS[step.task.name](step)
+    build(cfg.task.comparison).run(originals, files, decoded, folder)
 
 
 TASKS: dict[str, Callable[[DictConfig], None]] = {

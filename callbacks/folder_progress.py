@@ -90,6 +90,7 @@ class FolderProgress(ProgressBar):
         if not self._enabled:
             return
         self.tally, self.start = Tally(), time.monotonic()
+        self.tally.add(self.job.arrivals())  # from here on, whatever arrives belongs to this run
         self._stop.clear()
         follow = self._draw_bar if self.console.is_terminal else self._print_lines
         self._thread = threading.Thread(target=follow, name="folder progress", daemon=True)

@@ -6,6 +6,7 @@ domain; camera by Lav Varshney, chelsea by Stefan van der Walt, coffee by Rachel
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,3 +43,12 @@ def sample_images() -> list[NamedFile]:
     if folder is None or not all((folder / name).is_file() for name in NAMES):
         raise CodingError("the sample photographs are missing; pip install --force-reinstall scikit-image")
     return [(name, folder / name) for name in NAMES]
+
+
+def copy_sample(folder: str | Path) -> Path:
+    """Put the photographs into `folder`, where people can look at them; returns it."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in sample_images():
+        shutil.copyfile(path, folder / name)
+    return folder

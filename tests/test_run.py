@@ -1,0 +1,324 @@
+"""The command line as a user meets it: every promise of the tasks, each in processes of its own."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TINY = ("experiment=hyperprior", "debug=tiny")
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    settings = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true", **environment}
+    return subprocess.Popen(
+        [sys.executable, "run.py", *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    process = start(*arguments, **environment)
+    stdout, stderr = process.communicate(timeout=500)
+    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+
+def succeed(*arguments: str, **environment: str) -> str:
+    done = run(*arguments, **environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def refuse(*arguments: str) -> str:
+    """The one line that the command ends with; anything longer is a failure."""
+    done = run(*arguments)
+    assert done.returncode == 1, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+def report(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "report.csv").open(newline="") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def crop_of(path: Path, target: Path, size: tuple[int, int]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(path).convert("RGB").crop((100, 100, 100 + size[1], 100 + size[0])).save(target)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that was left alone: twelve steps, three epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    succeed(*TINY, f"hydra.run.dir={folder}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six small pictures of several sizes, nested, two of one stem, one of them a single pixel."""
+    import skimage
+
+    source = Path(skimage.__file__).parent / "data"
+    folder = tmp_path_factory.mktemp("photos")
+    for name, size in (("a.png", (96, 160)), ("b/a.png", (65, 127)), ("b/c.png", (3, 70)), ("d.png", (200, 120))):
+        crop_of(source / "astronaut.png", folder / name, size)
+    crop_of(source / "coffee.png", folder / "a.jpg", (64, 64))
+    Image.new("RGB", (1, 1), (200, 30, 90)).save(folder / "pixel.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compressed(trained: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    output = tmp_path_factory.mktemp("out") / "files"
+    succeed(*COMPRESS, f"ckpt={trained / 'codec.safetensors'}", f"input={photos}", f"output={output}")
+    yield output
+
+
+COMPRESS = ("task=compress", "experiment=hyperprior", "logger=none")
+DECOMPRESS = ("task=decompress", "logger=none")
+
+
+# ---- errors
+
+
+def test_an_unknown_experiment_is_one_line_with_the_nearest_name() -> None:
+    assert "did you mean hyperprior?" in refuse("experiment=hyperprio")
+
+
+def test_an_unknown_setting_is_one_line_with_the_nearest_name() -> None:
+    assert "did you mean lmbda?" in refuse("lmda=0.01")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("input=IN", "output=OUT"), ["needs ckpt="]),
+        (("ckpt=demo",), ["needs input=", "output="]),
+        (("ckpt=none.ckpt", "input=IN", "output=OUT"), ["none.ckpt", "no such checkpoint"]),
+        (("ckpt=OTHER", "input=IN", "output=OUT"), ["other.pth", "not a mean-scale hyperprior"]),
+        (("ckpt=GOOD", "input=EMPTY", "output=OUT"), ["empty", "no image"]),
+        (("ckpt=GOOD", "input=MISSING", "output=OUT"), ["missing"]),
+        (("ckpt=GOOD", "input=IN", "output=FILE"), ["cannot be written"]),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it(
+    arguments: tuple[str, ...], words: list[str], trained: Path, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    torch.save({"features.0.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    places = {
+        "IN": photos,
+        "OUT": tmp_path / "out",
+        "OTHER": tmp_path / "other.pth",
+        "GOOD": trained / "codec.safetensors",
+        "EMPTY": tmp_path / "empty",
+        "MISSING": tmp_path / "missing",
+        "FILE": tmp_path / "file" / "out",
+    }
+    keys = [argument.partition("=") for argument in arguments]
+    line = refuse(*COMPRESS, *(f"{key}={places.get(value, value)}" for key, _, value in keys))
+    for word in words:
+        assert word in line
+
+
+# ---- training
+
+
+def test_a_training_leaves_model_results_pictures_and_provenance(trained: Path) -> None:
+    for name in ("codec.safetensors", "results.csv", "run.yaml", "provenance/config.yaml", "checkpoints/last.ckpt"):
+        assert (trained / name).stat().st_size > 0, name
+    assert list((trained / "pictures").rglob("*.png"))
+    with (trained / "results.csv").open() as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 5
+
+
+@pytest.mark.faults
+def test_a_killed_training_resumes_to_the_weights_of_an_unbroken_one(trained: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    process = start(*TINY, f"hydra.run.dir={broken}")
+    deadline = time.monotonic() + 300
+    while not (broken / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (broken / "codec.safetensors").exists(), "it finished before it could be killed"
+    succeed(f"resume={broken}")
+    assert (broken / "codec.safetensors").read_bytes() == (trained / "codec.safetensors").read_bytes()
+    states = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (trained, broken)]
+    assert states[0]["global_step"] == states[1]["global_step"] == 12
+    for name, value in states[0]["state_dict"].items():
+        assert torch.equal(value, states[1]["state_dict"][name]), name
+
+
+def test_a_sweep_leaves_one_wandb_run_per_job_in_one_group(tmp_path: Path) -> None:
+    succeed(
+        "-m", "experiment=hyperprior", "debug=tiny", "lmbda=0.001,0.01", "logger=wandb", f"hydra.sweep.dir={tmp_path}"
+    )
+    runs = sorted(tmp_path.rglob("run-*.wandb"))
+    assert len(runs) == 2
+    assert runs[0].name != runs[1].name
+    group = tmp_path.name.encode()
+    assert all(group in path.read_bytes() for path in runs)
+
+
+# ---- folders
+
+
+def test_every_picture_becomes_a_file_whose_length_is_reported(compressed: Path, photos: Path) -> None:
+    rows = report(compressed)
+    assert list(rows) == ["a.jpg", "a.png", "b/a.png", "b/c.png", "d.png", "pixel.png"]
+    for name, row in rows.items():
+        size = (compressed / f"{name}.lpc").stat().st_size
+        width, height = Image.open(photos / name).size
+        assert row["status"] == "ok"
+        assert int(row["bytes"]) == size
+        assert (int(row["height"]), int(row["width"])) == (height, width)
+        assert float(row["bpp"]) == pytest.approx(8 * size / (height * width), rel=1e-4)
+        assert 0 <= float(row["bpp"]) - float(row["bpp_estimated"]) <= (48 * 8) / (height * width) + 1e-6
+
+
+def test_decoding_needs_no_model_named_and_gives_the_reported_quality(
+    compressed: Path, photos: Path, tmp_path: Path
+) -> None:
+    succeed(*DECOMPRESS, f"input={compressed}", f"output={tmp_path}")
+    for name, row in report(compressed).items():
+        decoded = tmp_path / (name if name.endswith(".png") else f"{name}.png")
+        x, x_hat = (np.asarray(Image.open(path).convert("RGB"), dtype=np.float64) for path in (photos / name, decoded))
+        psnr = 10 * np.log10(255**2 / np.mean((x - x_hat) ** 2))
+        assert float(row["psnr"]) == pytest.approx(psnr, abs=0.01)
+
+
+def test_two_ranks_write_the_same_bytes_as_one(compressed: Path, trained: Path, photos: Path, tmp_path: Path) -> None:
+    model = f"ckpt={trained / 'codec.safetensors'}"
+    succeed(*COMPRESS, model, "trainer=ddp_cpu", f"input={photos}", f"output={tmp_path}")
+    for name in report(compressed):
+        assert (tmp_path / f"{name}.lpc").read_bytes() == (compressed / f"{name}.lpc").read_bytes(), name
+    assert {row["status"] for row in report(tmp_path).values()} == {"ok"}
+
+
+def test_two_ranks_share_a_folder_of_one_picture(trained: Path, photos: Path, tmp_path: Path) -> None:
+    model = f"ckpt={trained / 'codec.safetensors'}"
+    succeed(*COMPRESS, model, "trainer=ddp_cpu", f"input={photos / 'pixel.png'}", f"output={tmp_path}")
+    assert [row["status"] for row in report(tmp_path).values()] == ["ok"]
+    succeed(*DECOMPRESS, "trainer=ddp_cpu", f"input={tmp_path}", f"output={tmp_path / 'png'}")
+    assert Image.open(tmp_path / "png" / "pixel.png").size == (1, 1)
+
+
+def test_the_same_command_again_does_only_what_is_missing(
+    compressed: Path, trained: Path, photos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "again"
+    shutil.copytree(compressed, output)
+    (output / "a.png.lpc").unlink()
+    damaged = bytearray((output / "d.png.lpc").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (output / "d.png.lpc").write_bytes(damaged)
+    succeed(*COMPRESS, f"ckpt={trained / 'codec.safetensors'}", f"input={photos}", f"output={output}")
+    statuses = {name: row["status"] for name, row in report(output).items()}
+    assert {name for name, status in statuses.items() if status == "ok"} == {"a.png", "d.png"}
+    assert set(statuses.values()) == {"ok", "skipped"}
+    for name in statuses:
+        assert (output / f"{name}.lpc").read_bytes() == (compressed / f"{name}.lpc").read_bytes()
+
+
+def test_a_bad_picture_fails_alone_and_the_exit_code_says_so(trained: Path, photos: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(photos / "b", mixed)
+    (mixed / "text.png").write_text("not a picture")
+    line = refuse(*COMPRESS, f"ckpt={trained / 'codec.safetensors'}", f"input={mixed}", f"output={tmp_path / 'out'}")
+    assert "1 of 3 files failed" in line
+    rows = report(tmp_path / "out")
+    assert [row["status"] for row in rows.values()] == ["ok", "ok", "failed"]
+    assert "text.png" in rows["text.png"]["error"]
+
+
+def test_a_damaged_file_and_one_of_an_unknown_model_fail_alone(compressed: Path, photos: Path, tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    for name in ("a.png.lpc", "d.png.lpc", "pixel.png.lpc"):
+        shutil.copy(compressed / name, files)
+    damaged = bytearray((files / "a.png.lpc").read_bytes())
+    damaged[-20] ^= 4
+    (files / "a.png.lpc").write_bytes(damaged)
+    foreign = bytearray((files / "d.png.lpc").read_bytes())
+    foreign[8:16] = b"\0" * 8  # another model's fingerprint, and the header's checksum made to fit
+    end = _header_end(foreign)
+    import zlib
+
+    foreign[end : end + 4] = zlib.crc32(bytes(foreign[:end])).to_bytes(4, "little")
+    (files / "d.png.lpc").write_bytes(foreign)
+    assert "2 of 3 files failed" in refuse(*DECOMPRESS, f"input={files}", f"output={tmp_path / 'png'}")
+    rows = report(tmp_path / "png")
+    assert "damaged" in rows["a.png.lpc"]["error"]
+    assert "needs model 0000000000000000" in rows["d.png.lpc"]["error"]
+    assert rows["pixel.png.lpc"]["status"] == "ok"
+
+
+def _header_end(data: bytes) -> int:
+    """Where the header's checksum starts: after magic, version, codec, fingerprint and five varint-coded fields."""
+    position = 16
+    for _ in range(2):  # height, width
+        while data[position] & 0x80:
+            position += 1
+        position += 1
+    position += 2  # flags, one section
+    while data[position] & 0x80:
+        position += 1
+    return position + 1
+
+
+@pytest.mark.faults
+def test_when_a_rank_dies_the_exit_code_says_so_and_the_same_command_finishes(
+    compressed: Path, trained: Path, photos: Path, tmp_path: Path
+) -> None:
+    many = tmp_path / "many"
+    for index in range(24):
+        shutil.copytree(photos / "b", many / f"{index:02d}")
+    command = (*COMPRESS, f"ckpt={trained / 'codec.safetensors'}", f"input={many}", f"output={tmp_path / 'out'}")
+    process = start(*command, "trainer=ddp_cpu")
+    deadline = time.monotonic() + 300
+    victim = None
+    while victim is None and process.poll() is None:
+        assert time.monotonic() < deadline
+        victim = _second_rank(process.pid) if list((tmp_path / "out").rglob("*.lpc")) else None
+        time.sleep(0.01)
+    assert victim is not None, "it finished before a rank could be killed"
+    os.kill(victim, signal.SIGKILL)
+    process.communicate(timeout=300)
+    finished = (tmp_path / "out" / "report.csv").exists() and all(
+        row["status"] == "ok" for row in report(tmp_path / "out").values()
+    )
+    assert process.returncode != 0 or finished, "exit code 0 with files missing"
+    succeed(*command, "trainer=ddp_cpu")
+    rows = report(tmp_path / "out")
+    assert len(rows) == 48
+    assert {row["status"] for row in rows.values()} <= {"ok", "skipped"}
+    assert not [path for path in (tmp_path / "out").rglob("*.tmp*") if path.is_file()]
+
+
+def _second_rank(pid: int) -> int | None:
+    """The process that Lightning started for rank 1."""
+    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "run.py"], capture_output=True, text=True, check=False)
+    return int(found.stdout.split()[0]) if found.stdout.split() else None
