@@ -224,8 +224,9 @@ def stored_run(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         if (CONF / key).is_dir():
             raise UserError(f"{override}: not part of the run in {cfg.resume}; start a new run for it")
         OmegaConf.update(stored.config, key, OmegaConf.select(cfg, key), force_add=False)
-    stored.config.resume = cfg.resume
-    return stored.config
+    config = OmegaConf.create(OmegaConf.to_container(stored.config))  # a root of its own, for interpolations
+    config.resume = cfg.resume
+    return config
 
 
 def store_run(cfg: DictConfig, overrides: list[str]) -> None:
@@ -252,6 +253,10 @@ def main(cfg: DictConfig) -> None:
     try:
         with open_dict(cfg):
             TASKS[cfg.task.name](cfg)
+    except Exception as error:
+        if sweep_name() is not None or explain(error) is None:
+            raise  # a sweep goes on with its other jobs, and reports this one at its end
+        sys.exit(report(error))
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()
@@ -314,6 +319,7 @@ def suggestion(name: str, options: list[str]) -> str:
 
 
 def entry() -> int:
+    """Run, and make one line of what users can mend. 0: all done. 1: something failed. 130: interrupted."""
     serve_one_job()
     try:
         main()
@@ -321,12 +327,16 @@ def entry() -> int:
         print("interrupted; the same command, or resume=RUN_FOLDER for a training, goes on", file=sys.stderr)
         return 130
     except Exception as error:
-        line = explain(error)
-        if line is None:
+        if explain(error) is None:
             raise
-        print(f"error: {line}", file=sys.stderr)
-        return 1
+        return report(error)
     return 0
+
+
+def report(error: BaseException) -> int:
+    """Print what `explain` says of an error; the exit code that goes with it."""
+    print(f"error: {explain(error)}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +49,10 @@ def refuse(*arguments: str) -> str:
     done = run(*arguments)
     assert done.returncode == 1, done.stderr[-3000:]
     assert "Traceback" not in done.stderr, done.stderr[-3000:]
-    line = done.stderr.strip().splitlines()[-1]
-    assert line.startswith("error: ")
-    return line
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Error executing job" not in done.stderr
+    return lines[0]
 
 
 def report(folder: Path) -> dict[str, dict[str, str]]:
@@ -62,7 +62,7 @@ def report(folder: Path) -> dict[str, dict[str, str]]:
 
 def crop_of(path: Path, target: Path, size: tuple[int, int]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(path).convert("RGB").crop((100, 100, 100 + size[1], 100 + size[0])).save(target)
+    Image.open(path).convert("RGB").crop((100, 100, 100 + size[1], 100 + size[0])).save(target, icc_profile=None)
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +88,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def compressed(trained: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def compressed(trained: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("out") / "files"
     succeed(*COMPRESS, f"ckpt={trained / 'codec.safetensors'}", f"input={photos}", f"output={output}")
-    yield output
+    return output
 
 
 COMPRESS = ("task=compress", "experiment=hyperprior", "logger=none")

@@ -26,7 +26,7 @@ from lightning_modules.coding.container import fingerprint
 from lightning_modules.coding.picture import model_fingerprint
 
 FORMAT = "latentpress-1"
-REQUIRED = ("codec", "hyperparameters", "fingerprint", "checksum")
+REQUIRED = ("codec", "hyperparameters", "fingerprint")
 ROOMS = "lightning_modules."
 """Only classes of our own rooms are built from what a model file names."""
 
@@ -94,7 +94,8 @@ def load_model(path: Path) -> Codec:
     """
     metadata = read_metadata(path)
     state = _read_tensors(path)
-    if metadata.pop("checksum") != _checksum(metadata, state):
+    stored = metadata.pop("checksum", None)
+    if stored is not None and stored != _checksum(metadata, state):  # the first files made had none
         raise CodingError(f"{path}: damaged, its checksum disagrees; delete it and get another copy")
     codec_class = _codec_class(metadata["codec"], path)
     state = {name: _widen(value) for name, value in state.items()}
@@ -110,7 +111,7 @@ def load_model(path: Path) -> Codec:
     if found != metadata["fingerprint"]:
         raise CodingError(
             f"{path}: its decoder has the fingerprint {found} here, not {metadata['fingerprint']}: "
-            "another version made it; upgrade latentpress"
+            "damaged, or of another version; get another copy, or upgrade latentpress"
         )
     return codec.eval()
 

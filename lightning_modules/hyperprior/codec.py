@@ -10,13 +10,14 @@ y is coded as integers round(y - means) under zero-mean Gaussians whose sigma is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_modules.codec import (
     Coded,
@@ -52,6 +53,24 @@ from lightning_modules.quantization import hard_round, uniform_noise
 
 TAIL_MASS = 2.0**-26
 """Probability left to the escape symbol of each table of z."""
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def full_precision(method: Method) -> Method:
+    """Run a codec's method without gradients and in float32, also under a trainer of mixed precision.
+
+    What sender and receiver compute must not depend on the precision that either was trained or started with.
+    """
+
+    @functools.wraps(method)
+    def run(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        device = next(self.parameters()).device.type
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return cast(Method, run)
 
 
 class _Symbols(NamedTuple):
@@ -141,7 +160,7 @@ class HyperpriorCodec(LatentVariableCodec):
 
     # ---- coding
 
-    @torch.no_grad()
+    @full_precision
     def estimate(self, latents: Latents) -> Estimate:
         self.update()
         x_hats, bits = [], []
@@ -151,7 +170,7 @@ class HyperpriorCodec(LatentVariableCodec):
             x_hats.append(crop(self.g_s(y_hat).float(), image.image_size))
         return Estimate(torch.cat(x_hats), {name: torch.tensor([image[name] for image in bits]) for name in bits[0]})
 
-    @torch.no_grad()
+    @full_precision
     def encode(self, latents: Latents) -> Coded:
         self.update()
         z_tables, y_tables = self._require_tables()
@@ -162,7 +181,7 @@ class HyperpriorCodec(LatentVariableCodec):
         section = Section(stack.to_bytes(), content_crc(symbols.z, symbols.y))
         return Coded([section], self._bits(symbols))
 
-    @torch.no_grad()
+    @full_precision
     def decode(self, sections: Sequence[Section], image_size: ImageSize) -> Tensor:
         self.update()
         if len(sections) != 1:

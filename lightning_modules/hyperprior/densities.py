@@ -42,8 +42,9 @@ def factorized_likelihood(bottleneck: EntropyBottleneck, z_hat: Tensor) -> Tenso
     """
     channels_first = z_hat.float().transpose(0, 1)  # (N, B, h, w)
     values = channels_first.reshape(channels_first.shape[0], 1, -1)
-    lower = bottleneck._logits_cumulative(values - 0.5, stop_gradient=False)
-    upper = bottleneck._logits_cumulative(values + 0.5, stop_gradient=False)
+    with torch.autocast(values.device.type, enabled=False):  # its matrix products would lose the tails
+        lower = bottleneck._logits_cumulative(values - 0.5, stop_gradient=False)
+        upper = bottleneck._logits_cumulative(values + 0.5, stop_gradient=False)
     # Mirror right-tail boxes into the accurate left tail. (A sign function would be 0 for a box at the median.)
     flip = torch.where(lower + upper > 0, -1.0, 1.0)
     likelihood = (torch.sigmoid(flip * upper) - torch.sigmoid(flip * lower)).abs()

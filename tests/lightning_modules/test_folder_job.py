@@ -257,7 +257,9 @@ def test_kill_9_at_any_moment_leaves_no_partial_file_under_a_final_name(tmp_path
     seen = 0
     for _ in range(60):
         process = start(_finish_again_and_again, output, tmp_path)
-        time.sleep(0.015 + 0.02 * rng.random())
+        while not list(output.glob("picture*")) and process.is_alive():
+            time.sleep(0.001)
+        time.sleep(0.02 * rng.random())
         process.kill()
         process.join()
         finals = [path for path in output.iterdir() if path.is_file() and not path.name.startswith(".")]
@@ -268,7 +270,7 @@ def test_kill_9_at_any_moment_leaves_no_partial_file_under_a_final_name(tmp_path
         assert left == []
         for path in output.glob("picture*"):
             path.unlink()
-    assert seen > 60, "the kills came before any file was written"
+    assert seen > 60, "the kills came before a second file was written"
 
 
 def _work_slowly(output: Path, items: list[Item]) -> None:

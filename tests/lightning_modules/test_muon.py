@@ -73,6 +73,21 @@ def test_a_step_goes_against_the_gradient() -> None:
     assert float((bank.detach() * bank.grad).sum()) < 0
 
 
+def test_a_step_is_that_of_nesterovs_momentum() -> None:
+    bank = nn.Parameter(torch.zeros(6, 3, 2, 2))
+    first, second = torch.randn(2, *bank.shape, generator=torch.Generator().manual_seed(4))
+    optimizer = make_muon([bank], lr=0.02)
+    bank.grad = first
+    optimizer.step()
+    before = bank.detach().clone()
+    bank.grad = second
+    optimizer.step()
+    average = 0.95 * 0.05 * first + 0.05 * second
+    ahead = 0.05 * second + 0.95 * average
+    expected = -0.02 * 12**0.5 * orthogonalize(ahead.flatten(1)).reshape(bank.shape)
+    assert torch.allclose(bank.detach() - before, expected, rtol=0, atol=1e-5)
+
+
 def test_a_filter_bank_without_any_gradient_stays_finite_and_still() -> None:
     bank = nn.Parameter(torch.ones(4, 3, 5, 5))
     bank.grad = torch.zeros_like(bank)

@@ -23,6 +23,7 @@ def tiny_codec(seed: int = 0) -> HyperpriorCodec:
     weights = dict(codec.named_parameters())
     with torch.no_grad():
         weights["h_s.4.bias"].add_(torch.rand(24))
+        weights["entropy_bottleneck.matrices.0"].add_(torch.randn(8, 3, 1))
         weights["entropy_bottleneck.biases.0"].add_(torch.randn(8, 3, 1))
     return codec
 

@@ -144,3 +144,19 @@ def test_weights_of_another_architecture_are_refused_in_one_line() -> None:
     with pytest.raises(CodingError, match=r"g_a\.6\.weight") as error:
         HyperpriorCodec.from_weights({"features.0.weight": torch.zeros(1)}, lmbda=0.01)
     assert "\n" not in str(error.value)
+
+
+def test_mixed_precision_changes_neither_the_file_nor_what_it_decodes_to(codec: HyperpriorCodec) -> None:
+    latents = codec.analyze(image((64, 96)))
+    sections = codec.encode(latents).sections
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert codec.encode(latents).sections == sections
+        assert torch.equal(codec.decode(sections, (64, 96)), codec.estimate(latents).x_hat)
+    assert torch.equal(codec.decode(sections, (64, 96)), codec.estimate(latents).x_hat)
+
+
+def test_likelihoods_are_float32_under_mixed_precision(codec: HyperpriorCodec) -> None:
+    latents = codec.analyze(image((64, 96)))
+    exact = codec.generate(latents, hard_round).likelihoods["z"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.allclose(codec.generate(latents, hard_round).likelihoods["z"], exact, rtol=1e-5)
