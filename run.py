@@ -224,9 +224,8 @@ def stored_run(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         if (CONF / key).is_dir():
             raise UserError(f"{override}: not part of the run in {cfg.resume}; start a new run for it")
         OmegaConf.update(stored.config, key, OmegaConf.select(cfg, key), force_add=False)
-    config = OmegaConf.create(OmegaConf.to_container(stored.config))  # a root of its own, for interpolations
-    config.resume = cfg.resume
-    return config
+    values: Any = OmegaConf.to_container(stored.config)
+    return OmegaConf.create({**values, "resume": cfg.resume})  # a root of its own, for interpolations
 
 
 def store_run(cfg: DictConfig, overrides: list[str]) -> None:

@@ -56,9 +56,16 @@ def _(logger: WandbLogger, picture: Picture) -> None:
     logger.log_image(f"pictures/{picture.name}", [panels], step=picture.step, caption=[picture.caption])
 
 
-class ReconstructionPictures(L.Callback):
-    """Logs the first `num_images` pictures of each validation; on the first process only.
+def is_milestone(trainer: L.Trainer) -> bool:
+    """Whether the epoch's number is a power of two, or the training ends with it."""
+    epoch = trainer.current_epoch + 1
+    return epoch.bit_count() == 1 or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
 
+
+class ReconstructionPictures(L.Callback):
+    """Logs the first `num_images` pictures of validations 1, 2, 4, 8, ... and of the last; first process only.
+
+    Each picture is several megabytes, and a long training has thousands of validations.
     Expects `validation_step` to return `{"name", "x", "x_hat", "bpp"}` with x, x_hat (1, 3, H, W).
     """
 
@@ -75,8 +82,9 @@ class ReconstructionPictures(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         del pl_module, batch, dataloader_idx
-        wanted = trainer.is_global_zero and not trainer.sanity_checking and batch_idx < self.num_images
-        if not wanted or not outputs or not trainer.loggers:
+        if not (trainer.is_global_zero and trainer.loggers and outputs and batch_idx < self.num_images):
+            return
+        if trainer.sanity_checking or not is_milestone(trainer):
             return
         x, x_hat = outputs["x"], outputs["x_hat"]
         caption = f"{float(outputs['bpp']):.4f} bpp, {image_quality(x, x_hat)['psnr']:.2f} dB"

@@ -83,9 +83,14 @@ class ImageFolder(L.LightningDataModule):
             steps_per_epoch=self.steps_per_epoch,
             rank=self.rank,
             world_size=self.world_size,
+            num_batches_seen=self.num_batches_seen,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def num_batches_seen(self) -> int:
+        """Training batches that each rank has had in this run, those before an interruption included."""
+        return self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
 
     def crop_dataset(self, paths: Sequence[Path]) -> CropDataset:
         """Crops of those pictures that can be read."""

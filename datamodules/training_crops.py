@@ -80,22 +80,20 @@ class CropDataset(Dataset[Tensor]):
 
 
 class CropSampler(Sampler[int]):
-    """Numbers of the crops of one epoch for one rank: epoch e holds crops e * length ... (e + 1) * length - 1.
+    """Numbers of one epoch's crops for one rank: those that follow the crops seen so far, `length` of them.
 
-    Lightning calls `set_epoch`, also after resuming, so a resumed run goes on where it stopped.
+    num_seen: number of crops of the whole run before this epoch. It is asked when an epoch starts; derived from
+    the optimizer's step it is right also where a run was interrupted and resumed.
     """
 
-    def __init__(self, length: int, *, rank: int, world_size: int) -> None:
+    def __init__(self, length: int, *, rank: int, world_size: int, num_seen: Callable[[], int]) -> None:
         self.length = length
         self.rank = rank
         self.world_size = world_size
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        self.num_seen = num_seen
 
     def __iter__(self) -> Iterator[int]:
-        first = self.epoch * self.length
+        first = self.num_seen()
         return iter(range(first + self.rank, first + self.length, self.world_size))
 
     def __len__(self) -> int:
@@ -109,11 +107,15 @@ def crop_loader(
     steps_per_epoch: int,
     rank: int,
     world_size: int,
+    num_batches_seen: Callable[[], int],
     num_workers: int,
     pin_memory: bool,
 ) -> DataLoader[Tensor]:
     """Batches (B, 3, size, size) uint8; B = batch_size on each rank, `steps_per_epoch` batches an epoch."""
-    sampler = CropSampler(batch_size * steps_per_epoch * world_size, rank=rank, world_size=world_size)
+    batch = batch_size * world_size
+    sampler = CropSampler(
+        batch * steps_per_epoch, rank=rank, world_size=world_size, num_seen=lambda: batch * num_batches_seen()
+    )
     return DataLoader(
         dataset,
         batch_size=batch_size,

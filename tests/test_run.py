@@ -264,7 +264,7 @@ def test_a_damaged_file_and_one_of_an_unknown_model_fail_alone(compressed: Path,
     (files / "a.png.lpc").write_bytes(damaged)
     foreign = bytearray((files / "d.png.lpc").read_bytes())
     foreign[8:16] = b"\0" * 8  # another model's fingerprint, and the header's checksum made to fit
-    end = _header_end(foreign)
+    end = _header_end(bytes(foreign))
     import zlib
 
     foreign[end : end + 4] = zlib.crc32(bytes(foreign[:end])).to_bytes(4, "little")

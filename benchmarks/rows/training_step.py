@@ -1,6 +1,6 @@
-"""Row 17: a step under Lightning with our module, logging included, over the same step in a bare loop.
+"""Row 17: a step under Lightning with our module, log and progress included, over the same in a bare loop.
 
-CPU time. One process holds both: after every block of the Trainer's steps a callback runs as many bare steps
+CPU time. One process holds both: after every few of the Trainer's steps a callback runs as many bare steps
 of a second model. N, M and the crops make a bare step take about 15 ms on one core, the hardest case.
 """
 
@@ -16,11 +16,14 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measurement import Goal, Measurement, Pair, Settings, relative_time, seconds
+from callbacks.learning_rate import LearningRate
+from callbacks.training_progress import TrainingProgress
 from lightning_modules import learning_rate
 from lightning_modules.codec import amortized
 from lightning_modules.hyperprior.codec import HyperpriorCodec
@@ -31,13 +34,14 @@ from lightning_modules.rate_distortion import rate_distortion
 NUMBER = 17
 N, M = 16, 24
 BATCH, CROP = 4, 64
-STEPS_PER_BLOCK = 25
+STEPS_PER_TURN = 5
+LOG_PERIOD = 50
 LMBDA = 0.01
 CLIP = 1.0
 
 
 def measure(settings: Settings) -> list[Measurement]:
-    between = BareStepsBetween(bare_step(make_module()), STEPS_PER_BLOCK)
+    between = BareStepsBetween(bare_step(make_module()))
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -45,44 +49,47 @@ def measure(settings: Settings) -> list[Measurement]:
             default_root_dir=folder,
             accelerator="cpu",
             devices=1,
-            max_steps=STEPS_PER_BLOCK * (settings.rounds + 1),
+            max_steps=LOG_PERIOD * (settings.rounds + 1),
             gradient_clip_val=CLIP,
-            log_every_n_steps=50,
+            log_every_n_steps=LOG_PERIOD,
             logger=CSVLogger(folder),
-            callbacks=[between],
+            callbacks=[between, LearningRate(), TrainingProgress(interval=30.0), RichProgressBar(refresh_rate=20)],
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=False,
             use_distributed_sampler=False,
         )
         trainer.fit(make_module(), DataLoader(CropBatches(), batch_size=None))
-    pairs = between.pairs[1:]  # the first block warms both sides up
+    pairs = between.pairs[1:]  # the first period warms both sides up
     what = f"training step over a bare loop, {BATCH} crops of {CROP}x{CROP}"
     return [relative_time(NUMBER, what, pairs, Goal("<=", 1.10))]
 
 
 class BareStepsBetween(L.Callback):
-    """Stops the Trainer's clock after every block of steps, and times a block of bare steps."""
+    """Stops the Trainer's clock every few steps, and times as many bare ones: a pair per `LOG_PERIOD` steps.
 
-    def __init__(self, step: Callable[[], None], steps_per_block: int) -> None:
+    Turns are short, so that both sides of a pair meet the same load on a machine that does other things too.
+    """
+
+    def __init__(self, step: Callable[[], None]) -> None:
         self.step = step
-        self.steps_per_block = steps_per_block
         self.pairs: list[Pair] = []
-        self._since = 0.0
+        self._ours = self._theirs = self._since = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._since = time.process_time()
 
     def on_train_batch_end(self, trainer: L.Trainer, *unused: Any, **also_unused: Any) -> None:
-        if trainer.global_step % self.steps_per_block:
+        if trainer.global_step % STEPS_PER_TURN:
             return
-        ours = time.process_time() - self._since
-        theirs = seconds(self._block, time.process_time)
-        self.pairs.append(Pair(ours / self.steps_per_block, theirs / self.steps_per_block))
+        self._ours += time.process_time() - self._since
+        self._theirs += seconds(self._turn, time.process_time)
+        if trainer.global_step % LOG_PERIOD == 0:
+            self.pairs.append(Pair(self._ours / LOG_PERIOD, self._theirs / LOG_PERIOD))
+            self._ours = self._theirs = 0.0
         self._since = time.process_time()
 
-    def _block(self) -> None:
-        for _ in range(self.steps_per_block):
+    def _turn(self) -> None:
+        for _ in range(STEPS_PER_TURN):
             self.step()
 
 

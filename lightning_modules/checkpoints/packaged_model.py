@@ -25,8 +25,10 @@ from lightning_modules.codec import Codec, CodingError
 from lightning_modules.coding.container import fingerprint
 from lightning_modules.coding.picture import model_fingerprint
 
-FORMAT = "latentpress-1"
-REQUIRED = ("codec", "hyperparameters", "fingerprint")
+HEADER = "latentpress-1"
+"""The one entry of the safetensors header: our own, as JSON. Its name carries the version of this format."""
+
+REQUIRED = ("codec", "hyperparameters", "fingerprint", "checksum")
 ROOMS = "lightning_modules."
 """Only classes of our own rooms are built from what a model file names."""
 
@@ -50,12 +52,13 @@ def save_model(codec: Codec, path: Path, notes: Mapping[str, str] | None = None)
     state = {name: _compact(value) for name, value in (without_tables(codec.state_dict()) | tables).items()}
     metadata = {
         **(notes or {}),
-        "format": FORMAT,
         "codec": f"{type(codec).__module__}.{type(codec).__qualname__}",
         "hyperparameters": json.dumps(codec.hyperparameters),
         "fingerprint": model_fingerprint(codec).hex(),
     }
-    data = serialize(state, metadata | {"checksum": _checksum(metadata, state)})
+    metadata["checksum"] = _checksum(metadata, state)
+    # One entry, because safetensors writes several in random order: equal models are equal files.
+    data = serialize(state, {HEADER: json.dumps(metadata, sort_keys=True)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)
@@ -79,10 +82,10 @@ def read_metadata(path: Path) -> dict[str, str]:
     """The header of a model file; `CodingError` when it is not one of ours."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
+            metadata = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+    except (OSError, SafetensorError, ValueError) as error:
         raise CodingError(f"{path}: not a readable model file ({error}); is it complete?") from error
-    if metadata.get("format") != FORMAT or any(key not in metadata for key in REQUIRED):
+    if not isinstance(metadata, dict) or any(not isinstance(metadata.get(key), str) for key in REQUIRED):
         raise CodingError(f"{path}: not a packaged model of latentpress; make one with task=fit")
     return metadata
 
@@ -94,8 +97,7 @@ def load_model(path: Path) -> Codec:
     """
     metadata = read_metadata(path)
     state = _read_tensors(path)
-    stored = metadata.pop("checksum", None)
-    if stored is not None and stored != _checksum(metadata, state):  # the first files made had none
+    if metadata.pop("checksum") != _checksum(metadata, state):
         raise CodingError(f"{path}: damaged, its checksum disagrees; delete it and get another copy")
     codec_class = _codec_class(metadata["codec"], path)
     state = {name: _widen(value) for name, value in state.items()}

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Codec, Latents, PixelFormat
+from lightning_modules.codec import Codec, Latents, PixelFormat, WrongModel
 from lightning_modules.coding.container import Bitstream, fingerprint, read, require_model
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
 
-_fingerprints: WeakKeyDictionary[Codec, tuple[list[tuple[int, int]], bytes]] = WeakKeyDictionary()
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_fingerprints: WeakKeyDictionary[Codec, tuple[dict[str, Tensor], bytes]] = WeakKeyDictionary()
 
 
 def model_fingerprint(codec: Codec) -> bytes:
-    """8 bytes that name everything the decoder computes with; hashed again only when a weight was written to."""
-    codec.update()
-    versions = [(value.data_ptr(), value._version) for value in codec.state_dict(keep_vars=True).values()]
+    """8 bytes that name everything the decoder computes with; hashed again only when one bit of it changed.
+
+    The values themselves are compared: addresses and version counters miss writes through `.data` and new
+    tables, and tensors made in inference mode have no counter.
+    """
+    state = codec.decoder_state()
     known = _fingerprints.get(codec)
-    if known is None or known[0] != versions:
-        known = _fingerprints[codec] = (versions, fingerprint(codec.decoder_state()))
+    if known is None or not _same_bits(state, known[0]):
+        copies = {name: value.detach().clone() for name, value in state.items()}
+        known = _fingerprints[codec] = (copies, fingerprint(state))
     return known[1]
+
+
+def _same_bits(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    def same(a: Tensor, b: Tensor) -> bool:
+        return (
+            (a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape)
+            and torch.equal(_words(a), _words(b))  # unlike ==, tells -0.0 from 0.0 and takes NaN for itself
+        )
+
+    return first.keys() == second.keys() and all(same(first[name], second[name]) for name in first)
+
+
+def _words(value: Tensor) -> Tensor:
+    """Its bits as integers, of its own width: comparing single bytes takes four times as long."""
+    return value.detach().contiguous().view(_INTEGERS[value.element_size()])
 
 
 class PackedPicture(NamedTuple):
@@ -34,9 +55,10 @@ class PackedPicture(NamedTuple):
 
 
 def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPicture:
-    """Latents of one image -> its `.lpc` file."""
-    coded = codec.encode(latents)
+    """Latents of one image -> its `.lpc` file. Raises `ValueError` for a batch, or alpha of another size."""
     alpha, profile = pixel_format.alpha, pixel_format.icc_profile
+    _check_one_picture(latents, alpha)
+    coded = codec.encode(latents)
     bitstream = Bitstream(
         codec_id=codec.codec_id,
         fingerprint=model_fingerprint(codec),
@@ -57,6 +79,11 @@ def unpack(data: bytes, codec: Codec) -> tuple[Tensor, PixelFormat]:
     """
     bitstream = read(data)
     require_model(bitstream, model_fingerprint(codec))
+    if bitstream.codec_id != codec.codec_id:  # two codecs of one set of weights
+        raise WrongModel(
+            f"needs codec {bitstream.codec_id} of model {bitstream.fingerprint.hex()}, have codec {codec.codec_id}; "
+            "give the experiment that made the file"
+        )
     alpha, icc = bitstream.alpha, bitstream.icc
     pixel_format = PixelFormat(
         gray=bitstream.gray,
@@ -64,3 +91,11 @@ def unpack(data: bytes, codec: Codec) -> tuple[Tensor, PixelFormat]:
         icc_profile=None if icc is None else unpack_profile(icc),
     )
     return codec.decode(bitstream.sections, bitstream.image_size), pixel_format
+
+
+def _check_one_picture(latents: Latents, alpha: Tensor | None) -> None:
+    batches = {name: value.shape[0] for name, value in latents.variables.items() if value.shape[0] != 1}
+    if batches:
+        raise ValueError(f"a file holds one picture; these latents are of more: {batches}")
+    if alpha is not None and tuple(alpha.shape) != tuple(latents.image_size):
+        raise ValueError(f"alpha of size {tuple(alpha.shape)} does not cover a picture of {latents.image_size}")

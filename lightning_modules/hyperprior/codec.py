@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lightning_modules.codec import (
     Coded,
     CodingError,
+    DamagedFile,
     Estimate,
     ImageSize,
     Latents,
@@ -53,6 +54,12 @@ from lightning_modules.quantization import hard_round, uniform_noise
 
 TAIL_MASS = 2.0**-26
 """Probability left to the escape symbol of each table of z."""
+
+
+@functools.cache
+def scale_tables() -> CodingTables:
+    """The tables of y: one for each sigma of the ladder, the same for every model."""
+    return gaussian_tables(SCALES)
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -196,7 +203,10 @@ class HyperpriorCodec(LatentVariableCodec):
         y = stack.pop(_flat(nearest_scale_index(scales)), y_tables)
         stack.expect_empty()
         if content_crc(z, y) != sections[0].content_crc:
-            raise damaged("the decoded latents disagree with their checksum")
+            raise DamagedFile(
+                "its latents decode to other values than were coded: this machine computes other coding parameters "
+                "than the one that wrote it; decode it there, or with the same versions and thread count"
+            )
         y_hat = torch.from_numpy(y).to(means.device).reshape(means.shape) + means
         return crop(self.g_s(y_hat).float(), image_size)
 
@@ -233,7 +243,7 @@ class HyperpriorCodec(LatentVariableCodec):
             return False
         update_medians(self.entropy_bottleneck)
         z_tables = tables_from_pmf(*factorized_pmfs(self.entropy_bottleneck, TAIL_MASS))
-        self._adopt(z_tables, gaussian_tables(SCALES))
+        self._adopt(z_tables, scale_tables())
         return True
 
     def decoder_state(self) -> dict[str, Tensor]:

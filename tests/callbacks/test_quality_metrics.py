@@ -90,7 +90,7 @@ def test_gray_pictures_are_compared_as_they_are_written() -> None:
 
 def test_means_are_over_images_and_not_over_pixels(tmp_path: Path) -> None:
     small, large = levels(1, 3, 10, 10), levels(1, 3, 100, 50, seed=1)
-    records = [
+    records: list[CodedImage | Failure] = [
         coded("small", small, small + 8 / 255, 200),
         Failure("broken", "broken: not a picture"),
         coded("large", large, large.roll(1, -1), 1000),

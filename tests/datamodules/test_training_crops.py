@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from datamodules.training_crops import CropDataset, CropSampler, Pixels, cached_pixels, crop_loader, cut
 
@@ -80,6 +81,7 @@ def test_a_loader_gives_the_crops_in_order_whatever_its_workers(crops: CropDatas
         steps_per_epoch=4,
         rank=0,
         world_size=1,
+        num_batches_seen=lambda: 0,
         num_workers=num_workers,
         pin_memory=False,
     )
@@ -88,13 +90,32 @@ def test_a_loader_gives_the_crops_in_order_whatever_its_workers(crops: CropDatas
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_epochs_and_ranks_together_number_every_crop_once(world_size: int) -> None:
-    numbers = []
-    for rank in range(world_size):
-        sampler = CropSampler(8, rank=rank, world_size=world_size)
-        for epoch in range(3):
-            sampler.set_epoch(epoch)
-            numbers += list(sampler)
-    assert sorted(numbers) == list(range(24))
+    seen: list[int] = []
+    samplers = [
+        CropSampler(8, rank=rank, world_size=world_size, num_seen=lambda: len(seen)) for rank in range(world_size)
+    ]
+    for _ in range(3):
+        seen += [number for numbers in [list(sampler) for sampler in samplers] for number in numbers]
+    assert sorted(seen) == list(range(24))
+
+
+def test_a_resumed_run_goes_on_with_the_crops_it_had_not_seen(paths: list[Path], tmp_path: Path) -> None:
+    crops = CropDataset(paths, size=16, seed=5, cache_dir=tmp_path, decode=decode)
+
+    def batches(before: int) -> Tensor:
+        loader = crop_loader(
+            crops,
+            batch_size=2,
+            steps_per_epoch=3,
+            rank=0,
+            world_size=1,
+            num_batches_seen=lambda: before,
+            num_workers=0,
+            pin_memory=False,
+        )
+        return torch.cat(list(loader))
+
+    assert torch.equal(batches(2)[:2], batches(0)[4:])
 
 
 def test_a_picture_is_decoded_once_and_again_when_its_file_changes(paths: list[Path], tmp_path: Path) -> None:

@@ -169,16 +169,12 @@ def test_notes_travel_in_the_header(codec: HyperpriorCodec, tmp_path: Path) -> N
     load_model(path)
 
 
-def test_a_model_without_a_checksum_is_known_by_its_fingerprint(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "early.safetensors"
-    path.write_bytes(content.replace(b'"checksum"', b'"checkcow"'))
-    assert model_fingerprint(load_model(path)).hex() == read_metadata(path)["fingerprint"]
-    altered = bytearray(path.read_bytes())
-    size = int.from_bytes(content[:8], "little")
-    start, _ = json.loads(content[8 : 8 + size])["g_s.0.weight"]["data_offsets"]
-    altered[8 + size + start] ^= 1
-    path.write_bytes(altered)
-    assert "fingerprint" in _refusal(path)
+def test_equal_models_are_equal_files(tmp_path: Path) -> None:
+    files = set()
+    for _ in range(4):
+        save_model(tiny_codec(), tmp_path / "model.safetensors", {"data": "CLIC", "steps": "9"})
+        files.add((tmp_path / "model.safetensors").read_bytes())
+    assert len(files) == 1
 
 
 # ---- what is refused
@@ -187,11 +183,10 @@ def test_a_model_without_a_checksum_is_known_by_its_fingerprint(content: bytes, 
 @pytest.mark.fuzz
 def test_no_flipped_bit_anywhere_in_the_file_goes_unnoticed(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    key = content.index(b"checksum")
     header_end = 8 + int.from_bytes(content[:8], "little")
     generator = random.Random(0)
     positions = [*generator.sample(range(header_end), 60), *generator.sample(range(header_end, len(content)), 60)]
-    for position in set(positions) - set(range(key, key + len("checksum"))):  # without it the rest is as saved
+    for position in positions:
         altered = bytearray(content)
         altered[position] ^= 1 << generator.randrange(8)
         path.write_bytes(altered)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.codec import DamagedFile, Latents, PixelFormat, WrongModel
+from lightning_modules.coding import picture
 from lightning_modules.coding.container import fingerprint, read
 from lightning_modules.coding.picture import model_fingerprint, pack, unpack
 from lightning_modules.hyperprior.codec import HyperpriorCodec
@@ -85,6 +86,26 @@ def test_another_model_is_refused_by_both_names(codec: HyperpriorCodec, latents:
     assert "\n" not in str(caught.value)
 
 
+def test_another_codec_of_the_same_weights_is_refused(codec: HyperpriorCodec, latents: Latents) -> None:
+    class BitsBackCodec(HyperpriorCodec):
+        codec_id = 77
+
+    other = BitsBackCodec(**codec.hyperparameters)
+    other.load_state_dict(codec.state_dict())
+    data = pack(codec, latents, PixelFormat()).data
+    assert model_fingerprint(other) == model_fingerprint(codec)
+    with pytest.raises(WrongModel, match=r"needs codec 1 .* have codec 77"):
+        unpack(data, other)
+
+
+def test_a_batch_and_an_alpha_of_another_size_are_the_callers_fault(codec: HyperpriorCodec, latents: Latents) -> None:
+    batch = Latents({name: torch.cat((v, v)) for name, v in latents.variables.items()}, latents.image_size)
+    with pytest.raises(ValueError, match="one picture"):
+        pack(codec, batch, PixelFormat())
+    with pytest.raises(ValueError, match=r"\(70, 37\) does not cover"):
+        pack(codec, latents, PixelFormat(alpha=alpha_plane().T))
+
+
 @pytest.mark.parametrize("part", ["header", "alpha", "profile", "latents"])
 def test_damage_of_any_part_is_noticed(part: str, codec: HyperpriorCodec, latents: Latents) -> None:
     data = bytearray(pack(codec, latents, PixelFormat(alpha=alpha_plane(), icc_profile=b"profile" * 9)).data)
@@ -154,6 +175,33 @@ def test_loaded_weights_are_another_model_until_they_are_put_back(tmp_path: Path
     codec.load_state_dict(tiny_codec(5).state_dict())
     assert model_fingerprint(codec) != before
     codec.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert model_fingerprint(codec) == before
+
+
+def test_a_write_behind_autograds_back_is_another_model() -> None:
+    codec = tiny_codec()
+    before = model_fingerprint(codec)
+    dict(codec.named_parameters())["g_s.0.weight"].data.view(-1)[0] = -3.0
+    assert model_fingerprint(codec) == fingerprint(codec.decoder_state()) != before
+
+
+def test_other_tables_are_another_model() -> None:
+    codec, other = tiny_codec(), tiny_codec(1)
+    before = model_fingerprint(codec)
+    codec.load_derived(other.decoder_state())
+    assert model_fingerprint(codec) == fingerprint(codec.decoder_state()) != before
+
+
+def test_models_made_in_inference_mode_have_the_same_fingerprint() -> None:
+    with torch.inference_mode():
+        inside = model_fingerprint(tiny_codec())
+    assert inside == model_fingerprint(tiny_codec())
+
+
+def test_a_model_that_did_not_change_is_not_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = tiny_codec()
+    before = model_fingerprint(codec)
+    monkeypatch.setattr(picture, "fingerprint", lambda _: pytest.fail("hashed again"))
     assert model_fingerprint(codec) == before
 
 
