@@ -8,21 +8,6 @@ from typing import Any
 from callbacks.quality_metrics import image_quality, image_rates
 from lightning_modules.codec import CodedImage, DecodedImage
 
-COLUMNS = (
-    "name",
-    "status",
-    "height",
-    "width",
-    "bytes",
-    "bpp",
-    "bpp_estimated",
-    "psnr",
-    "ms_ssim",
-    "encode_seconds",
-    "decode_seconds",
-    "error",
-)
-
 
 def coded_row(image: CodedImage) -> dict[str, Any]:
     """Size, rates, times, and the quality of what the file decodes to; None where that is not defined."""

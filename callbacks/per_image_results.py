@@ -10,9 +10,9 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.image_row import COLUMNS, coded_row
+from callbacks.image_row import coded_row
 from callbacks.run_file import write_run_file
-from lightning_modules.codec import CodedImage, Failure
+from lightning_modules.codec import REPORT_COLUMNS, CodedImage, Failure
 
 RESULTS_NAME = "results.csv"
 
@@ -63,10 +63,10 @@ class PerImageResults(L.Callback):
 def results_table(rows: list[IndexedRow]) -> str:
     """The rows as CSV, in the order of their positions."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, REPORT_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for _, row in sorted(rows, key=lambda item: item[0]):
-        cells = {column: row.get(column) for column in COLUMNS}
+        cells = {column: row.get(column) for column in REPORT_COLUMNS}
         writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in cells.items()})
     return text.getvalue()
 

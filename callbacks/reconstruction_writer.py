@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from typing import Any
 
-import lightning as L
 import torch
 from PIL import Image
 
-from callbacks.bitstream_writer import OutputFolder
+from callbacks.folder_writer import FolderWriter
 from callbacks.image_row import decoded_row
 from callbacks.pixels import pixels
-from lightning_modules.codec import CodingError, DecodedImage, Failure
+from lightning_modules.codec import DecodedImage
 
 
 def png(image: DecodedImage) -> bytes:
@@ -28,28 +26,13 @@ def png(image: DecodedImage) -> bytes:
     return file.getvalue()
 
 
-class ReconstructionWriter(L.Callback):
-    """Writes each `DecodedImage`; a file that fails, in decoding or writing, fails alone.
+class ReconstructionWriter(FolderWriter):
+    """Writes the picture of each `DecodedImage`."""
 
-    output_name: from an input's name to its picture's.
-    """
+    record = DecodedImage
 
-    def __init__(self, *, job: OutputFolder, output_name: Callable[[str], str]) -> None:
-        self.job = job
-        self.output_name = output_name
+    def content(self, result: DecodedImage) -> bytes:
+        return png(result)
 
-    def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any
-    ) -> None:
-        del trainer, pl_module, batch_and_indices
-        match outputs:
-            case Failure(name, error):
-                self.job.fail(name, error)
-            case DecodedImage():
-                self._write(outputs)
-
-    def _write(self, image: DecodedImage) -> None:
-        try:
-            self.job.finish(image.name, self.output_name(image.name), png(image), decoded_row(image))
-        except CodingError as error:
-            self.job.fail(image.name, str(error))
+    def row(self, result: DecodedImage) -> dict[str, Any]:
+        return decoded_row(result)

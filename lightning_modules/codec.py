@@ -26,6 +26,23 @@ ImageSize = tuple[int, int]
 """(height, width) in pixels, each at least 1."""
 
 
+REPORT_COLUMNS = (
+    "name",
+    "status",
+    "height",
+    "width",
+    "bytes",
+    "bpp",
+    "bpp_estimated",
+    "psnr",
+    "ms_ssim",
+    "encode_seconds",
+    "decode_seconds",
+    "error",
+)
+"""The columns of every table with one row per picture, in the order in which they are written."""
+
+
 class PixelFormat(NamedTuple):
     """What the RGB tensor does not say about its picture, and the file must.
 

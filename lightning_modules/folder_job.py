@@ -22,25 +22,11 @@ from typing import Any, NamedTuple
 
 from lightning_modules.atomic_file import describe_fault, remove_stale, write_atomically
 from lightning_modules.claims import Claims, last_claim_time, own_claim, settle
-from lightning_modules.codec import CodingError
+from lightning_modules.codec import REPORT_COLUMNS, CodingError
 from lightning_modules.journal import Journal, Row
 
 STATE_FOLDER = ".latentpress"
 REPORT_NAME = "report.csv"
-REPORT_COLUMNS = (
-    "name",
-    "status",
-    "height",
-    "width",
-    "bytes",
-    "bpp",
-    "bpp_estimated",
-    "psnr",
-    "ms_ssim",
-    "encode_seconds",
-    "decode_seconds",
-    "error",
-)
 NOT_DONE = "not done: its process died; run the same command again"
 DAMAGED = "its output is missing or damaged; run the same command again"
 POLL_SECONDS = 0.2

@@ -14,12 +14,11 @@ import torch
 from PIL import Image
 
 from callbacks.bitstream_writer import BitstreamWriter
-from callbacks.image_row import COLUMNS
 from callbacks.quality_metrics import OPAQUE_RGB, image_quality
 from callbacks.reconstruction_writer import ReconstructionWriter, png
 from lightning_modules import atomic_file
-from lightning_modules.codec import CodedImage, DecodedImage, Failure, PixelFormat
-from lightning_modules.folder_job import REPORT_COLUMNS, FolderJob, compressed_name, decoded_name
+from lightning_modules.codec import REPORT_COLUMNS, CodedImage, DecodedImage, Failure, PixelFormat
+from lightning_modules.folder_job import FolderJob, compressed_name, decoded_name
 
 X = torch.randint(0, 256, (1, 3, 6, 4), generator=torch.Generator().manual_seed(0)) / 255.0
 ALPHA = torch.arange(24, dtype=torch.uint8).reshape(6, 4)
@@ -35,10 +34,6 @@ def coded(name: str) -> CodedImage:
 
 def decoded(name: str, pixel_format: PixelFormat = OPAQUE_RGB) -> DecodedImage:
     return DecodedImage(name, X, pixel_format, 24, 0.25)
-
-
-def test_the_columns_of_the_run_folder_and_of_the_report_are_the_same() -> None:
-    assert COLUMNS == REPORT_COLUMNS
 
 
 def test_a_coded_image_becomes_its_file_and_its_row(tmp_path: Path) -> None:

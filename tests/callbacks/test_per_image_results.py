@@ -10,9 +10,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from callbacks.image_row import COLUMNS
 from callbacks.per_image_results import PerImageResults
-from lightning_modules.codec import CodedImage, Failure, PixelFormat
+from lightning_modules.codec import REPORT_COLUMNS, CodedImage, Failure, PixelFormat
 
 X = torch.zeros(1, 3, 4, 4)
 
@@ -42,7 +41,7 @@ def test_rows_of_all_processes_come_in_input_order(tmp_path: Path) -> None:
     with (tmp_path / "results.csv").open(newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
-    assert reader.fieldnames == list(COLUMNS)
+    assert reader.fieldnames == list(REPORT_COLUMNS)
     assert [row["name"] for row in rows] == [record.name for record in records]
     assert [row["status"] for row in rows] == ["ok"] * 4 + ["failed"]
     assert (rows[0]["bytes"], rows[0]["bpp"], rows[0]["ms_ssim"]) == ("10", "5.0", "")

@@ -20,10 +20,9 @@ from pathlib import Path
 import pytest
 
 from lightning_modules import atomic_file, claims, worker
-from lightning_modules.codec import CodingError
+from lightning_modules.codec import REPORT_COLUMNS, CodingError
 from lightning_modules.folder_job import (
     NOT_DONE,
-    REPORT_COLUMNS,
     FolderJob,
     Item,
     compressed_name,

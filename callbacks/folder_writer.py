@@ -1,0 +1,57 @@
+"""The end of a folder job's step: the result goes to the output folder, or the fault into the report."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
+
+import lightning as L
+
+from lightning_modules.codec import CodingError, Failure
+
+
+class OutputFolder(Protocol):
+    """Takes results in, whole or not at all, and remembers what became of each input."""
+
+    def finish(self, name: str, output_name: str, data: bytes, row: Mapping[str, Any]) -> Any:
+        """Raises `CodingError` when the output cannot be written."""
+
+    def fail(self, name: str, error: str) -> None:
+        """Raises `CodingError` when not even that can be noted."""
+
+
+class FolderWriter(L.Callback):
+    """Writes each result of the class `record`; a picture that fails, in its step or in writing, fails alone.
+
+    output_name: from an input's name to its output's.
+    """
+
+    record: ClassVar[type]
+
+    def __init__(self, *, job: OutputFolder, output_name: Callable[[str], str]) -> None:
+        self.job = job
+        self.output_name = output_name
+
+    @abstractmethod
+    def content(self, result: Any) -> bytes:
+        """The output file."""
+
+    @abstractmethod
+    def row(self, result: Any) -> dict[str, Any]:
+        """Its line of the report."""
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any
+    ) -> None:
+        del trainer, pl_module, batch_and_indices
+        if isinstance(outputs, Failure):
+            self.job.fail(outputs.name, outputs.error)
+        elif isinstance(outputs, self.record):
+            self._write(outputs)
+
+    def _write(self, result: Any) -> None:
+        try:
+            self.job.finish(result.name, self.output_name(result.name), self.content(result), self.row(result))
+        except CodingError as error:
+            self.job.fail(result.name, str(error))
