@@ -40,7 +40,7 @@ def folder(root: Path | None = None, **settings: Any) -> ImageFolder:
 
 
 def on_rank(module: ImageFolder, rank: int, world_size: int) -> ImageFolder:
-    module.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
+    module.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, global_step=0, accumulate_grad_batches=1)  # type: ignore[assignment]
     return module
 
 
