@@ -14,7 +14,7 @@ datamodules and callbacks know only the records.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -182,6 +182,11 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def update(self) -> bool:
         """Rebuild state derived from the weights (medians, tables) if the weights changed; True if it did."""
+
+    def calibrate(self, pictures: Iterable[Tensor]) -> None:
+        """Fit coding tables to pictures, each (1, 3, H, W) in [0, 1]; for codecs that can."""
+        del pictures
+        raise CodingError(f"{type(self).__name__} has no tables to calibrate; leave --calibrate out")
 
     @abstractmethod
     def decoder_state(self) -> dict[str, Tensor]:

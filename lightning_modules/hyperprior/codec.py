@@ -11,7 +11,7 @@ y is coded as integers round(y - means) under zero-mean Gaussians whose sigma is
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -42,6 +42,7 @@ from lightning_modules.coding.tables import (
     tables_from_pmf,
 )
 from lightning_modules.hyperprior import networks
+from lightning_modules.hyperprior.calibration import calibrated_tables
 from lightning_modules.hyperprior.densities import (
     factorized_likelihood,
     factorized_pmfs,
@@ -234,6 +235,16 @@ class HyperpriorCodec(LatentVariableCodec):
         return torch.from_numpy(symbols).to(offset.device).reshape(tuple(shape)) + offset
 
     # ---- derived state
+
+    @full_precision
+    def calibrate(self, pictures: Iterable[Tensor]) -> None:
+        """Fit the tables of y to pictures, each (1, 3, H, W) in [0, 1]: fewer bits for what training did not see."""
+        self.update()
+        z_tables, _ = self._require_tables()
+        symbols = [self._symbols(self.analyze(x))[0] for x in pictures]
+        y = np.concatenate([image.y for image in symbols])
+        indices = np.concatenate([image.y_tables for image in symbols])
+        self._adopt(z_tables, calibrated_tables(y, indices, SCALES))
 
     def update(self, scale_table: Any = None, force: bool = False) -> bool:
         """Solve the medians and rebuild the coding tables if the weights changed since; True if they did."""
