@@ -6,10 +6,11 @@ domain; camera by Lav Varshney, chelsea by Stefan van der Walt, coffee by Rachel
 
 from __future__ import annotations
 
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from datamodules.file_listing import NamedFile
 from datamodules.image_folder import ImageFolder, Roots
@@ -46,9 +47,13 @@ def sample_images() -> list[NamedFile]:
 
 
 def copy_sample(folder: str | Path) -> Path:
-    """Put the photographs into `folder`, where people can look at them; returns it."""
+    """Put the photographs into `folder` as PNG, where people can look at them; returns it.
+
+    Their colour profiles (all sRGB, 2.6 kB each) stay behind, so that codecs are compared by pixels alone.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, path in sample_images():
-        shutil.copyfile(path, folder / name)
+    for _, path in sample_images():
+        with Image.open(path) as picture:
+            picture.save(folder / f"{path.stem}.png", icc_profile=None)
     return folder

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from datamodules import sample
-from datamodules.sample import Sample, sample_images
+from datamodules.sample import NAMES, Sample, copy_sample, sample_images
 from datamodules.source_images import read_source
 from lightning_modules.codec import CodingError, SourceImage
 
@@ -36,3 +37,13 @@ def test_an_incomplete_installation_is_one_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sample, "NAMES", ("astronaut.png", "not_there.png"))
     with pytest.raises(CodingError, match="pip install"):
         sample_images()
+
+
+def test_copies_hold_the_pixels_and_nothing_else(tmp_path: Path) -> None:
+    folder = copy_sample(tmp_path / "originals")
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{Path(name).stem}.png" for name in NAMES)
+    for _, path in sample_images():
+        with Image.open(path) as original, Image.open(folder / f"{path.stem}.png") as copy:
+            assert copy.mode == original.mode
+            assert copy.tobytes() == original.tobytes()
+            assert "icc_profile" not in copy.info
