@@ -40,7 +40,10 @@ class CompressionModule(L.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Noise is a function of (seed, step, rank), so a resumed run draws what an unbroken one would have."""
         del batch, batch_idx
-        torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 4096 + self.global_rank)
+        seed = (self.seed * 1_000_003 + self.global_step) * 4096 + self.global_rank
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed looks for every kind of device: 1 ms a step
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def is_logging_step(self) -> bool:
         """Whether the logger takes this step's values: `self.log` costs more than a small step does."""
