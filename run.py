@@ -242,6 +242,7 @@ def main(cfg: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
     if cfg.resume is not None:
         cfg = stored_run(cfg, overrides)
+    found = dict(os.environ)
     os.environ[JOB_FOLDER] = str(cfg.paths.output_dir)
     import lightning
 
@@ -257,8 +258,18 @@ def main(cfg: DictConfig) -> None:
             raise  # a sweep goes on with its other jobs, and reports this one at its end
         sys.exit(report(error))
     finally:
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish()
+        leave_nothing_behind(found)
+
+
+def leave_nothing_behind(environment: dict[str, str]) -> None:
+    """End what a job started, so that the next one of a sweep, in this process, starts afresh."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish()
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+    for key in set(os.environ) - set(environment):  # ranks, addresses and ports of this job's processes
+        del os.environ[key]
 
 
 def quieten() -> None:
@@ -266,7 +277,7 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="(torch|compressai)")
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|does not have many workers|transfer_batch_to_device).*")
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|many workers|transfer_batch_to_device|sync_dist).*")
 
 
 def serve_one_job() -> None:

@@ -183,6 +183,13 @@ def test_a_sweep_leaves_one_wandb_run_per_job_in_one_group(tmp_path: Path) -> No
     assert all(group in path.read_bytes() for path in runs)
 
 
+def test_a_sweep_of_jobs_of_two_processes_does_each_job_once(tmp_path: Path) -> None:
+    succeed("-m", *TINY, "logger=none", "trainer=ddp_cpu", "lmbda=0.001,0.01", f"hydra.sweep.dir={tmp_path}")
+    jobs = sorted(path for path in tmp_path.iterdir() if path.is_dir())
+    assert len(jobs) == 2
+    assert all((job / "codec.safetensors").exists() for job in jobs)
+
+
 # ---- folders
 
 
