@@ -55,7 +55,7 @@ def locate(ckpt: str, *, lmbda: float, cache_dir: Path) -> Path:
 
 
 def nearest_packaged(family: str, lmbda: float) -> Path:
-    """The file FAMILY-LMBDA.safetensors of `PACKAGED` whose lmbda is nearest, in ratio,."""
+    """The file FAMILY-LMBDA.safetensors of `PACKAGED` whose lmbda is nearest in ratio."""
     if not 0 < lmbda < math.inf:
         raise CodingError(f"lmbda={lmbda}: a packaged model is chosen by lmbda, so give one above 0")
     paths = {float(path.stem.rpartition("-")[2]): path for path in PACKAGED.glob(f"{family}-*.safetensors")}
