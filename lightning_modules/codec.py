@@ -5,7 +5,7 @@ Legend for shapes: B images, C colour channels (3), H x W pixels.
 One image's trip, each arrow one call:
 
     SourceImage --analyze--> Latents --encode--> sections --Bitstream--> bytes   (sender)
-    bytes --Bitstream--> sections --decode--> x_hat                              (receiver)
+    bytes --Bitstream--> sections --read_integers--> Integers --synthesize--> x_hat   (receiver)
 
 A room subclasses `Codec` (or `LatentVariableCodec`, when its latents live on a grid and can be refined);
 datamodules and callbacks know only the records.
@@ -17,6 +17,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Quantizer = Callable[[Tensor, Tensor], Tensor]
@@ -24,6 +26,9 @@ Quantizer = Callable[[Tensor, Tensor], Tensor]
 
 ImageSize = tuple[int, int]
 """(height, width) in pixels, each at least 1."""
+
+Integers = Mapping[str, NDArray[np.integer[Any]]]
+"""All that a decoder computes of one picture before floating point enters, by name: equal on every machine."""
 
 
 REPORT_COLUMNS = (
@@ -168,8 +173,23 @@ class Codec(nn.Module, ABC):
         """Latents of one image -> its sections. `decode` needs these and the image size, nothing else."""
 
     @abstractmethod
+    def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
+        """What `encode` was given, of each of B files of one size, as the decoder's integers.
+
+        An entry is a `DamagedFile` when that file's bytes are none that `encode` writes, or a CRC disagrees; the
+        other files are none the worse for it.
+        """
+
+    @abstractmethod
+    def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
+        """What `read_integers` gave, of B pictures -> (B, 3, H, W), not clamped. Floating point may round here."""
+
     def decode(self, sections: Sequence[Section], image_size: ImageSize) -> Tensor:
         """The inverse of `encode`: (1, 3, H, W), not clamped. Raises `DamagedFile` when a CRC disagrees."""
+        (integers,) = self.read_integers([sections], image_size)
+        if isinstance(integers, CodingError):
+            raise integers
+        return self.synthesize([integers], image_size)
 
     @classmethod
     @abstractmethod
@@ -188,13 +208,19 @@ class Codec(nn.Module, ABC):
         del pictures
         raise CodingError(f"{type(self).__name__} has no tables to calibrate; leave --calibrate out")
 
+    @classmethod
+    def implied_weights(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights that other tensors of a stored state determine, by name; where they agree, they are not stored."""
+        del state
+        return {}
+
     @abstractmethod
     def decoder_state(self) -> dict[str, Tensor]:
         """Every tensor the decoder computes with, tables included, by name: what the fingerprint covers."""
 
     @abstractmethod
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
-        """Take derived state (tables) as stored in a packaged model, instead of computing it on this machine."""
+        """Take derived state (tables, integer networks) as stored, instead of computing it on this machine."""
 
 
 class LatentVariableCodec(Codec):

@@ -1,7 +1,7 @@
 """Make a packaged model small: python -m lightning_modules.checkpoints RUN_DIR/codec.safetensors OUT.safetensors
 
-Its weights are rounded to half precision, which halves the file; medians and coding tables follow the rounded
-weights, and with --calibrate the tables are fitted to pictures. What comes out is a model of its own, with its
+Its weights are rounded to half precision, and those of integer networks to their 8 bits, which halves the file;
+medians and coding tables follow the rounded weights, and with --calibrate the tables are fitted to pictures. What comes out is a model of its own, with its
 own fingerprint.
 """
 
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lightning_modules.checkpoints.packaged_model import load_model, round_to_half, save_model
+from lightning_modules.checkpoints.packaged_model import load_model, round_for_storage, save_model
 from lightning_modules.codec import CodingError
 
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     notes = dict(note.partition("=")[::2] for note in options.note)
     try:
         codec = load_model(options.source)
-        round_to_half(codec)
+        round_for_storage(codec)
         if options.calibrate:
             codec.calibrate(map(read_rgb, options.calibrate))
         save_model(codec, options.target, notes)

@@ -1,6 +1,6 @@
-"""A codec as one `.safetensors` file: weights, coding tables, and how to build the class that holds them.
+"""A codec as one `.safetensors` file: weights, coding tables, integer networks, and how to build their class.
 
-The tables are part of the file and are never recomputed where it is loaded. The header names the class, its
+Tables and integers are part of the file and are never recomputed where it is loaded. The header names the class, its
 hyperparameters and the fingerprint of everything the decoder computes with, which `.lpc` files carry, too.
 Its checksum covers the rest, so that a damaged encoder, which no fingerprint tells, is never used either.
 """
@@ -20,12 +20,12 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from lightning_modules.atomic_file import write_atomically
-from lightning_modules.checkpoints.state_dict import TABLES, without_tables
+from lightning_modules.checkpoints.state_dict import DERIVED, without_derived
 from lightning_modules.codec import Codec, CodingError
 from lightning_modules.coding.container import fingerprint
 from lightning_modules.coding.picture import model_fingerprint
 
-HEADER = "latentpress-1"
+HEADER = "latentpress-2"
 """The one entry of the safetensors header: our own, as JSON. Its name carries the version of this format."""
 
 REQUIRED = ("codec", "hyperparameters", "fingerprint", "checksum")
@@ -33,12 +33,15 @@ ROOMS = "lightning_modules."
 """Only classes of our own rooms are built from what a model file names."""
 
 
-def round_to_half(codec: Codec) -> None:
-    """Round every weight to the nearest half-precision number, in place, so that its file is half as big."""
-    with torch.no_grad():
-        for parameter in codec.parameters():
-            parameter.copy_(parameter.half().float())
+@torch.no_grad()
+def round_for_storage(codec: Codec) -> None:
+    """Round every weight, in place, to what a small file holds: half precision, or what integer networks imply."""
+    for parameter in codec.parameters():
+        parameter.copy_(parameter.half().float())
     codec.update()
+    derived = codec.decoder_state()
+    codec.load_state_dict(codec.implied_weights(codec.state_dict() | derived), strict=False)
+    codec.load_derived(derived)  # as it was: the integers stand for exactly these weights
 
 
 def save_model(codec: Codec, path: Path, notes: Mapping[str, str] | None = None) -> None:
@@ -48,8 +51,11 @@ def save_model(codec: Codec, path: Path, notes: Mapping[str, str] | None = None)
     are the same float32 numbers once loaded. Raises `CodingError` when the file cannot be written.
     """
     decoder = codec.decoder_state()  # solves the medians, so it comes before the weights are read
-    tables = {name: value for name, value in decoder.items() if name.startswith(TABLES)}
-    state = {name: _compact(value) for name, value in (without_tables(codec.state_dict()) | tables).items()}
+    derived = {name: value for name, value in decoder.items() if name.startswith(DERIVED)}
+    state = {name: _compact(value) for name, value in (without_derived(codec.state_dict()) | derived).items()}
+    for name, value in codec.implied_weights(state).items():
+        if torch.equal(value, _widen(state[name])):
+            del state[name]
     metadata = {
         **(notes or {}),
         "codec": f"{type(codec).__module__}.{type(codec).__qualname__}",
@@ -103,9 +109,10 @@ def load_model(path: Path) -> Codec:
     state = {name: _widen(value) for name, value in state.items()}
     try:
         hyperparameters = json.loads(metadata["hyperparameters"])
-        codec = codec_class.from_weights(without_tables(state), **hyperparameters)
+        weights = codec_class.implied_weights(state) | without_derived(state)
+        codec = codec_class.from_weights(weights, **hyperparameters)
         codec.load_derived(state)
-    except (CodingError, KeyError, TypeError, ValueError) as error:
+    except (CodingError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CodingError(
             f"{path}: does not fit the {codec_class.__name__} of this version ({error}); upgrade latentpress"
         ) from error

@@ -26,8 +26,8 @@ OWN_PREFIXES = ("codec.", "module.")
 SHARED_PREFIXES = ("network.", "model.", "net.")
 """Taken off only when every name has them: a codec's own layers may be called so."""
 
-TABLES = "tables."
-"""Coding tables of a packaged model (`Codec.decoder_state`)."""
+DERIVED = ("tables.", "exact.")
+"""Coding tables and integer networks of a packaged model (`Codec.decoder_state`)."""
 
 COMPRESSAI_TABLES = ("_quantized_cdf", "_offset", "_cdf_length", "scale_table")
 """CompressAI's coding tables. Their sizes depend on when they were built, and ours replace them."""
@@ -83,19 +83,19 @@ def unwrap(content: Any) -> dict[str, Tensor]:
 
 
 def normalize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """One codec's weights by today's names: no prefixes of wrappers, none of their own tensors, no tables."""
+    """One codec's weights by today's names: no prefixes of wrappers, none of their own tensors, nothing derived."""
     state = {name.replace(_COMPILED, ""): value for name, value in state.items()}
     while (prefix := _wrapper_prefix(state)) is not None:
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    return {_todays_name(name): value for name, value in without_tables(state).items()}
+    return {_todays_name(name): value for name, value in without_derived(state).items()}
 
 
-def without_tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What was learned: all but coding tables, ours and CompressAI's."""
+def without_derived(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was learned: all but tables and integer networks, ours and CompressAI's."""
     return {
         name: value
         for name, value in state.items()
-        if not name.startswith(TABLES) and name.rpartition(".")[2] not in COMPRESSAI_TABLES
+        if not name.startswith(DERIVED) and name.rpartition(".")[2] not in COMPRESSAI_TABLES
     }
 
 

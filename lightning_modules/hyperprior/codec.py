@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from lightning_modules.codec import (
     Coded,
     CodingError,
-    DamagedFile,
     Estimate,
     ImageSize,
+    Integers,
     Latents,
     LatentVariableCodec,
     Quantizer,
@@ -32,35 +32,29 @@ from lightning_modules.codec import (
     Synthesis,
 )
 from lightning_modules.coding.ans import AnsStack
-from lightning_modules.coding.container import content_crc, fingerprint
-from lightning_modules.coding.damage import damaged
+from lightning_modules.coding.container import content_crc
+from lightning_modules.coding.stack_reader import StackReader
 from lightning_modules.coding.tables import (
     SCALES,
-    CodingTables,
-    gaussian_tables,
-    nearest_scale_index,
-    tables_from_pmf,
 )
 from lightning_modules.hyperprior import networks
 from lightning_modules.hyperprior.calibration import calibrated_tables
+from lightning_modules.hyperprior.coding_parameters import MEAN_BITS, CodingParameters
 from lightning_modules.hyperprior.densities import (
     factorized_likelihood,
-    factorized_pmfs,
     gaussian_likelihood,
     medians,
     update_medians,
 )
+from lightning_modules.hyperprior.derived_state import Derived, derive, exact_state
 from lightning_modules.image_padding import ceil_div, crop
 from lightning_modules.quantization import hard_round, uniform_noise
+from lightning_modules.weight_snapshot import WeightSnapshot
 
-TAIL_MASS = 2.0**-26
-"""Probability left to the escape symbol of each table of z."""
+MEAN_UNIT = 2.0**-MEAN_BITS
 
-
-@functools.cache
-def scale_tables() -> CodingTables:
-    """The tables of y: one for each sigma of the ladder, the same for every model."""
-    return gaussian_tables(SCALES)
+LAST_OF_G_A = "g_a.6.weight"
+"""(M, N, 5, 5): tells both sizes of a model."""
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -79,15 +73,6 @@ def full_precision(method: Method) -> Method:
             return method(self, *args, **kwargs)
 
     return cast(Method, run)
-
-
-class _Symbols(NamedTuple):
-    """One picture's integers in coding order, and the table each is coded with (1-D int arrays)."""
-
-    z: np.ndarray
-    z_tables: np.ndarray
-    y: np.ndarray
-    y_tables: np.ndarray
 
 
 class HyperpriorCodec(LatentVariableCodec):
@@ -109,15 +94,15 @@ class HyperpriorCodec(LatentVariableCodec):
         self.entropy_bottleneck = EntropyBottleneck(N)
         self.entropy_bottleneck.quantiles.requires_grad_(False)  # solved for, not trained: see update_medians
         self.gaussian_conditional = GaussianConditional(None)
-        self._tables: tuple[CodingTables, CodingTables] | None = None
-        self._tables_fingerprint = b""
+        self._derived: Derived | None = None
+        self._derived_from = WeightSnapshot({})
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> HyperpriorCodec:
         """N and M are read off the last layer of g_a, (M, N, 5, 5)."""
-        last = state.get("g_a.6.weight")
+        last = state.get(LAST_OF_G_A)
         if last is None or last.ndim != 4:
-            raise CodingError("not a mean-scale hyperprior: it has no g_a.6.weight of 4 dimensions")
+            raise CodingError(f"not a mean-scale hyperprior: it has no {LAST_OF_G_A} of 4 dimensions")
         codec = cls(N=last.shape[1], M=last.shape[0], lmbda=float(hyperparameters["lmbda"]))
         wanted = dict(codec.named_parameters())  # buffers are constants and tables: none of them is learned
         faults = [f"missing {name}" for name in wanted if name not in state]
@@ -171,68 +156,65 @@ class HyperpriorCodec(LatentVariableCodec):
     @full_precision
     def estimate(self, latents: Latents) -> Estimate:
         self.update()
-        x_hats, bits = [], []
-        for image in _split(latents):
-            symbols, y_hat = self._symbols(image)
-            bits.append(self._bits(symbols))
-            x_hats.append(crop(self.g_s(y_hat).float(), image.image_size))
-        return Estimate(torch.cat(x_hats), {name: torch.tensor([image[name] for image in bits]) for name in bits[0]})
+        coded = [self._integers(image) for image in _split(latents)]
+        bits = [self._bits(integers) for integers in coded]
+        x_hat = self.synthesize(coded, latents.image_size)
+        return Estimate(x_hat, {name: torch.tensor([image[name] for image in bits]) for name in bits[0]})
 
     @full_precision
     def encode(self, latents: Latents) -> Coded:
         self.update()
-        z_tables, y_tables = self._require_tables()
-        symbols, _ = self._symbols(latents)
+        derived, integers = self._require_derived(), self._integers(latents)
         stack = AnsStack()  # last in, first out: the receiver needs z first, so z goes in last
-        stack.push(symbols.y, symbols.y_tables, y_tables)
-        stack.push(symbols.z, symbols.z_tables, z_tables)
-        section = Section(stack.to_bytes(), content_crc(symbols.z, symbols.y))
-        return Coded([section], self._bits(symbols))
+        stack.push(integers["y"].ravel(), integers["index"].ravel(), derived.y_tables)
+        stack.push(integers["z"].ravel(), _channels(integers["z"].shape), derived.z_tables)
+        return Coded([Section(stack.to_bytes(), _content_crc(integers))], self._bits(integers))
 
     @full_precision
-    def decode(self, sections: Sequence[Section], image_size: ImageSize) -> Tensor:
+    def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
         self.update()
-        if len(sections) != 1:
-            raise damaged(f"a hyperprior file has 1 section, this one {len(sections)}")
-        z_tables, y_tables = self._require_tables()
-        stack = AnsStack.from_bytes(sections[0].payload)
-        z_shape = (1, self.hyperparameters["N"], *ceil_div(image_size, networks.HYPER_STRIDE))
-        z = stack.pop(_channel_index(z_shape), z_tables)
-        z_hat = self._dequantize_z(z, z_shape)
-        y_size = ceil_div(image_size, networks.LATENT_STRIDE)
-        scales, means = self.coding_parameters(z_hat, y_size)
-        y = stack.pop(_flat(nearest_scale_index(scales)), y_tables)
-        stack.expect_empty()
-        if content_crc(z, y) != sections[0].content_crc:
-            raise DamagedFile(
-                "its latents decode to other values than were coded: this machine computes other coding parameters "
-                "than the one that wrote it; decode it there, or with the same versions and thread count"
-            )
-        y_hat = torch.from_numpy(y).to(means.device).reshape(means.shape) + means
+        derived = self._require_derived()
+        readers = [StackReader(sections) for sections in files]
+        z_shape = (self.hyperparameters["N"], *ceil_div(image_size, networks.HYPER_STRIDE))
+        z = [reader.pop(_channels(z_shape), derived.z_tables).reshape(z_shape) for reader in readers]
+        index, mean = self._coding_parameters(np.stack(z), ceil_div(image_size, networks.LATENT_STRIDE))
+        y = [
+            reader.pop(picture.ravel(), derived.y_tables).reshape(picture.shape)
+            for reader, picture in zip(readers, index, strict=True)
+        ]
+        names = ("z", "index", "mean", "y")
+        pictures = [dict(zip(names, values, strict=True)) for values in zip(z, index, mean, y, strict=True)]
+        return [
+            reader.fault_unless(_content_crc(picture)) or picture
+            for reader, picture in zip(readers, pictures, strict=True)
+        ]
+
+    @full_precision
+    def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
+        device = next(self.parameters()).device
+        y_hat = torch.from_numpy(np.stack([_y_hat(picture) for picture in integers])).to(device)
         return crop(self.g_s(y_hat).float(), image_size)
 
-    def _symbols(self, latents: Latents) -> tuple[_Symbols, Tensor]:
-        """Hard-rounded integers of one image on the grids that `generate` uses, and y_hat (1, M, h, w)."""
+    def _integers(self, latents: Latents) -> Integers:
+        """One image's latents, rounded onto the grids that the decoder will know."""
         y, z = latents.variables["y"], latents.variables["z"]
-        z_symbols = torch.round(z - medians(self.entropy_bottleneck))
-        z_hat = self._dequantize_z(_flat(z_symbols), z.shape)
-        scales, means = self.coding_parameters(z_hat, (y.shape[-2], y.shape[-1]))
-        y_symbols = torch.round(y - means)
-        indices = _flat(nearest_scale_index(scales))
-        symbols = _Symbols(_flat(z_symbols), _channel_index(z.shape), _flat(y_symbols), indices)
-        return symbols, y_symbols + means
+        z_symbols = _numpy(torch.round(z - medians(self.entropy_bottleneck)))
+        index, mean = self._coding_parameters(z_symbols, (y.shape[-2], y.shape[-1]))
+        y_symbols = _numpy(torch.round(y - torch.from_numpy(mean).to(y.device) * MEAN_UNIT))
+        return {"z": z_symbols[0], "index": index[0], "mean": mean[0], "y": y_symbols[0]}
 
-    def _bits(self, symbols: _Symbols) -> dict[str, float]:
-        z_tables, y_tables = self._require_tables()
+    def _coding_parameters(self, z: np.ndarray, size: ImageSize) -> tuple[np.ndarray, np.ndarray]:
+        """(B, N, h, w) -> tables and means of y, (B, M, *size), by one routine for sender, receiver and estimate."""
+        device = next(self.parameters()).device
+        index, mean = self._require_derived().parameters(torch.from_numpy(z).to(device), size)
+        return index.to("cpu", torch.uint8).numpy(), _numpy(mean)
+
+    def _bits(self, integers: Integers) -> dict[str, float]:
+        derived = self._require_derived()
         return {
-            "y": float(y_tables.bits(symbols.y, symbols.y_tables).sum()),
-            "z": float(z_tables.bits(symbols.z, symbols.z_tables).sum()),
+            "y": float(derived.y_tables.bits(integers["y"], integers["index"]).sum()),
+            "z": float(derived.z_tables.bits(integers["z"].ravel(), _channels(integers["z"].shape)).sum()),
         }
-
-    def _dequantize_z(self, symbols: np.ndarray, shape: Sequence[int]) -> Tensor:
-        """Integers -> z_hat (1, N, h, w), by the same arithmetic in sender and receiver."""
-        offset = medians(self.entropy_bottleneck)
-        return torch.from_numpy(symbols).to(offset.device).reshape(tuple(shape)) + offset
 
     # ---- derived state
 
@@ -240,66 +222,69 @@ class HyperpriorCodec(LatentVariableCodec):
     def calibrate(self, pictures: Iterable[Tensor]) -> None:
         """Fit the tables of y to pictures, each (1, 3, H, W) in [0, 1]: fewer bits for what training did not see."""
         self.update()
-        z_tables, _ = self._require_tables()
-        symbols = [self._symbols(self.analyze(x))[0] for x in pictures]
-        y = np.concatenate([image.y for image in symbols])
-        indices = np.concatenate([image.y_tables for image in symbols])
-        self._adopt(z_tables, calibrated_tables(y, indices, SCALES))
+        coded = [self._integers(self.analyze(x)) for x in pictures]
+        y = np.concatenate([image["y"].ravel() for image in coded])
+        index = np.concatenate([image["index"].ravel() for image in coded])
+        self._adopt(self._require_derived()._replace(y_tables=calibrated_tables(y, index, SCALES)))
 
     def update(self, scale_table: Any = None, force: bool = False) -> bool:
-        """Solve the medians and rebuild the coding tables if the weights changed since; True if they did."""
+        """Derive medians, tables and the integer h_s anew if the weights changed since; True if they did."""
         del scale_table
-        current = fingerprint(dict(self.entropy_bottleneck.named_parameters()))
-        if self._tables is not None and current == self._tables_fingerprint and not force:
+        if self._derived is not None and self._derived_from.equals(self._sources()) and not force:
             return False
         update_medians(self.entropy_bottleneck)
-        z_tables = tables_from_pmf(*factorized_pmfs(self.entropy_bottleneck, TAIL_MASS))
-        self._adopt(z_tables, scale_tables())
+        self._adopt(derive(self.h_s, self.entropy_bottleneck))
         return True
 
     def decoder_state(self) -> dict[str, Tensor]:
-        """Weights of g_s, h_s and the bottleneck, and both tables (`tables.z.*`, `tables.y.*`)."""
+        """Weights of g_s, both tables (`tables.z.*`, `tables.y.*`) and the integer h_s (`exact.*`)."""
         self.update()
-        z_tables, y_tables = self._require_tables()
-        state = {
-            name: value
-            for name, value in self.state_dict().items()
-            if name.split(".")[0] in ("g_s", "h_s") or name == "entropy_bottleneck.quantiles"
-        }
-        for prefix, tables in (("tables.z", z_tables), ("tables.y", y_tables)):
-            state |= {f"{prefix}.{name}": torch.from_numpy(value) for name, value in tables.state().items()}
-        return state
+        weights = {name: value for name, value in self.state_dict().items() if name.startswith("g_s.")}
+        return weights | self._require_derived().state()
+
+    @classmethod
+    def implied_weights(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """h_s, as its integers say."""
+        exact = exact_state(state)
+        if not exact:
+            return {}
+        M, N = state[LAST_OF_G_A].shape[:2]
+        return CodingParameters.from_state(networks.hyper_synthesis(N, M), exact).float_weights()
 
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
-        z_tables, y_tables = (
-            CodingTables.from_state(
-                {
-                    name.removeprefix(f"{prefix}."): value
-                    for name, value in state.items()
-                    if name.startswith(f"{prefix}.")
-                }
-            )
-            for prefix in ("tables.z", "tables.y")
-        )
-        self._adopt(z_tables, y_tables)
+        self._adopt(Derived.from_state(self.h_s, state))
 
-    def _adopt(self, z_tables: CodingTables, y_tables: CodingTables) -> None:
-        self._tables = (z_tables, y_tables)
-        self._tables_fingerprint = fingerprint(dict(self.entropy_bottleneck.named_parameters()))
+    def _adopt(self, derived: Derived) -> None:
+        self._derived, self._derived_from = derived, WeightSnapshot(self._sources())
 
-    def _require_tables(self) -> tuple[CodingTables, CodingTables]:
-        assert self._tables is not None, "update() builds the tables"
-        return self._tables
+    def _sources(self) -> dict[str, Tensor]:
+        """The weights that derived state depends on."""
+        networks = {"h_s": self.h_s, "entropy_bottleneck": self.entropy_bottleneck}
+        return {f"{name}.{key}": value for name, part in networks.items() for key, value in part.named_parameters()}
+
+    def _require_derived(self) -> Derived:
+        assert self._derived is not None, "update() derives it"
+        return self._derived
 
 
-def _flat(values: Tensor) -> np.ndarray:
-    """Any tensor of integers -> int32 (n,), in channel-major raster order."""
-    return values.detach().to("cpu", torch.int32).reshape(-1).numpy()
+def _content_crc(integers: Integers) -> int:
+    """Of all that y_hat consists of, so that no other picture can pass."""
+    return content_crc(integers["z"], integers["y"], integers["mean"])
 
 
-def _channel_index(shape: Sequence[int]) -> np.ndarray:
-    """Table index of each element of z, (1, N, h, w) flattened: its channel."""
-    return np.repeat(np.arange(shape[1], dtype=np.int32), shape[2] * shape[3])
+def _y_hat(integers: Integers) -> np.ndarray:
+    """(M, h, w) float32, exact for |y_hat| < 2^16."""
+    return integers["y"].astype(np.float32) + integers["mean"].astype(np.float32) * np.float32(MEAN_UNIT)
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    """Integers in any type -> int32."""
+    return values.detach().to("cpu", torch.int32).numpy()
+
+
+def _channels(shape: Sequence[int]) -> np.ndarray:
+    """Table of each element of z, (N, h, w) flattened: its channel."""
+    return np.repeat(np.arange(shape[0], dtype=np.int32), shape[1] * shape[2])
 
 
 def _split(latents: Latents) -> list[Latents]:

@@ -20,7 +20,8 @@ def test_a_model_is_rounded_and_noted(tmp_path: Path, capsys: pytest.CaptureFixt
     assert str(target.stat().st_size) in capsys.readouterr().out
     assert target.stat().st_size < (tmp_path / "whole.safetensors").stat().st_size
     assert read_metadata(target)["data"] == "CLIC=2020"
-    assert all(torch.equal(p, p.half().float()) for p in load_model(target).parameters() if p.requires_grad)
+    weights = load_model(target).named_parameters()
+    assert all(torch.equal(p, p.half().float()) for name, p in weights if p.requires_grad and "h_s." not in name)
 
 
 def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

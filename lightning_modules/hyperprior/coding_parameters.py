@@ -1,0 +1,88 @@
+"""From the integers of z to what y is coded with, in integers all the way: the same on every machine.
+
+z symbols --+ medians--> z_hat --h_s, exact--> sigma in 2^-12, mean in 2^-8 --thresholds--> table index
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.codec import ImageSize
+from lightning_modules.coding.tables import SCALES, CodingTables, scale_thresholds
+from lightning_modules.exact import ExactNetwork
+from lightning_modules.exact_export import export, float_weights
+from lightning_modules.image_padding import crop
+
+SCALE_BITS = 12
+"""Fractional bits of sigma: 2^-12 is 1/450 of the smallest table's sigma."""
+
+MEAN_BITS = 8
+"""Fractional bits of the mean: y_hat lies on a grid of 1/256, which float32 holds exactly."""
+
+EXAMPLES = 32
+EXAMPLE_SIDE = 6
+
+
+class CodingParameters(NamedTuple):
+    """h_s with everything around it, in integers.
+
+    medians: (N,) of z, in the network's input unit. thresholds: (K - 1,) sigmas, ascending, in 2^-12, from each of
+    which on the next table is used.
+    """
+
+    network: ExactNetwork
+    medians: Tensor
+    thresholds: Tensor
+
+    def __call__(self, z: Tensor, size: ImageSize) -> tuple[Tensor, Tensor]:
+        """z: (B, N, h, w) integers -> for each y, (B, M, *size): its table, int64, and its mean in 2^-8, float64."""
+        fraction = int(self.network.fractions[0])
+        z_hat = z.double() * 2.0**fraction + self.medians.to(z.device).double().reshape(1, -1, 1, 1)
+        scales, means = crop(self.network(z_hat), size).chunk(2, dim=1)
+        return torch.bucketize(scales, self.thresholds.to(scales.device, torch.float64), right=True), means
+
+    def state(self) -> dict[str, Tensor]:
+        network = {f"h_s.{name}": value for name, value in self.network.state().items()}
+        return network | {"medians": self.medians, "thresholds": self.thresholds}
+
+    @classmethod
+    def from_state(cls, h_s: nn.Sequential, state: Mapping[str, Tensor]) -> CodingParameters:
+        """The inverse of `state`; errors as `ExactNetwork.from_state`."""
+        network = {name.removeprefix("h_s."): value for name, value in state.items() if name.startswith("h_s.")}
+        return cls(ExactNetwork.from_state(h_s, network), state["medians"], state["thresholds"])
+
+    def float_weights(self) -> dict[str, Tensor]:
+        """Weights of h_s that the integers stand for, by the codec's names."""
+        return {f"h_s.{name}": value for name, value in float_weights(self.network).items()}
+
+
+def integer_parameters(h_s: nn.Sequential, medians: Tensor, z_tables: CodingTables) -> CodingParameters:
+    """The integer form of trained weights. medians: (1, N, 1, 1).
+
+    The ranges of activations come from z as its tables say that it will be: no pictures are needed.
+    """
+    medians = medians.detach().cpu().double()
+    M = len(h_s[-1].get_parameter("bias")) // 2
+    fractions = torch.tensor([SCALE_BITS] * M + [MEAN_BITS] * M)
+    network = export(h_s, likely_symbols(z_tables) + medians, fractions)
+    fixed = (medians.flatten() * 2.0 ** int(network.fractions[0])).round().to(torch.int32)
+    thresholds = torch.from_numpy(np.ceil(scale_thresholds(SCALES) * 2.0**SCALE_BITS)).to(torch.int32)
+    return CodingParameters(network, fixed, thresholds)
+
+
+def likely_symbols(tables: CodingTables) -> Tensor:
+    """(EXAMPLES, N, 6, 6) integers of z drawn from its tables: half of them flat areas, half without any order."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    shape = (EXAMPLES, EXAMPLE_SIDE, EXAMPLE_SIDE)
+    channels = []
+    for k in range(len(tables)):
+        weights = tables.frequencies[tables.starts[k] : tables.starts[k + 1] - 1].astype(np.float64)
+        drawn = generator.choice(len(weights), shape, p=weights / weights.sum()) + tables.lowest[k]
+        drawn[: EXAMPLES // 2] = drawn[: EXAMPLES // 2, :1, :1]
+        channels.append(drawn)
+    return torch.from_numpy(np.stack(channels, axis=1)).double()

@@ -1,0 +1,57 @@
+"""What follows from the hyperprior's weights, is computed once, and stored with them: tables and integers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from compressai.entropy_models import EntropyBottleneck
+from torch import Tensor, nn
+
+from lightning_modules.coding.tables import SCALES, CodingTables, gaussian_tables, tables_from_pmf
+from lightning_modules.hyperprior.coding_parameters import CodingParameters, integer_parameters
+from lightning_modules.hyperprior.densities import factorized_pmfs, medians
+
+TAIL_MASS = 2.0**-26
+"""Probability left to the escape symbol of each table of z."""
+
+
+@functools.cache
+def scale_tables() -> CodingTables:
+    """The tables of y: one for each sigma of the ladder, the same for every model."""
+    return gaussian_tables(SCALES)
+
+
+class Derived(NamedTuple):
+    """z_tables: one a channel of z. y_tables: one a scale. parameters: from z to tables and means of y."""
+
+    z_tables: CodingTables
+    y_tables: CodingTables
+    parameters: CodingParameters
+
+    def state(self) -> dict[str, Tensor]:
+        tables = {"tables.z": self.z_tables.state(), "tables.y": self.y_tables.state()}
+        state = {f"{prefix}.{name}": torch.from_numpy(a) for prefix, part in tables.items() for name, a in part.items()}
+        return state | {f"exact.{name}": value for name, value in self.parameters.state().items()}
+
+    @classmethod
+    def from_state(cls, h_s: nn.Sequential, state: Mapping[str, Tensor]) -> Derived:
+        z_tables, y_tables = (CodingTables.from_state(_inside(state, prefix)) for prefix in ("tables.z.", "tables.y."))
+        return cls(z_tables, y_tables, CodingParameters.from_state(h_s, exact_state(state)))
+
+
+def derive(h_s: nn.Sequential, bottleneck: EntropyBottleneck) -> Derived:
+    """From weights whose medians are up to date."""
+    z_tables = tables_from_pmf(*factorized_pmfs(bottleneck, TAIL_MASS))
+    return Derived(z_tables, scale_tables(), integer_parameters(h_s, medians(bottleneck), z_tables))
+
+
+def exact_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `CodingParameters.from_state` takes; empty where no integers are stored."""
+    return _inside(state, "exact.")
+
+
+def _inside(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
