@@ -14,7 +14,8 @@ single correctly rounded one (float64 division and square root in GDN), elementw
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -179,6 +180,8 @@ class ExactNetwork:
         Evaluated on the device of `values`, in whichever way is fastest there and proves exact. Raises CodingError
         when none does.
         """
+        if _substitutes:
+            return _substitutes[-1](self.steps, values)
         device = values.device if values.device.type in ("cpu", "cuda") else torch.device("cpu")
         if device not in self._evaluations:
             self._evaluations[device] = self._proved(device)
@@ -229,6 +232,22 @@ class ExactNetwork:
             f"this {device.type} device computes other integers than the model's known answer, so it would decode "
             "to garbage; use another device (trainer=cpu), and report it"
         )
+
+
+Evaluation = Callable[[Sequence[Step], Tensor], Tensor]
+"""(steps, integers) -> float64 integers."""
+
+_substitutes: list[Evaluation] = []
+
+
+@contextmanager
+def evaluated_by(evaluation: Evaluation) -> Iterator[None]:
+    """Have every exact network evaluated in a given way, as a self-test does to compare them."""
+    _substitutes.append(evaluation)
+    try:
+        yield
+    finally:
+        _substitutes.pop()
 
 
 @torch.no_grad()

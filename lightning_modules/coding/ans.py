@@ -7,6 +7,7 @@ The order of symbols, the escape code and the word layout are specified in docs/
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -30,6 +31,13 @@ from lightning_modules.coding.tables import (
 BOTTOM = 1 << 32
 """The coder's state when nothing is on the stack. A state below it means that more was popped than pushed:
 without this floor the coder would go on inventing symbols, and a cut file would decode without complaint."""
+
+COST_PER_BIT = 129 / 128
+"""More than the symbols of a stack can cost, -log2(frequency / 2^24) each, per bit that the stack has grown.
+
+Pushing an entry of frequency f turns the state s, which is at least 2^8 f by then, into at least
+s + (2^24 - f) floor(s / f) >= s (1 + 255/256 (2^24 / f - 1)): it grows by at least 255/256 of the entry's cost.
+Moving a word out of the state loses less than log2(257/256) of its 32 bits. Together: 1.0042."""
 
 AnsCoder = constriction.stream.stack.AnsCoder
 Categorical = constriction.stream.model.Categorical
@@ -71,6 +79,17 @@ class AnsStack:
             words, _ = self._coder.pos()
             raise damaged(f"{4 * words + 8} coded bytes are left after the last symbol")
 
+    def expect_bits(self, bits: float) -> None:
+        """DamagedFile if symbols that cost `bits` cannot be on the stack, whatever they are.
+
+        A bound that is proved, not guessed: it refuses nothing that `push` writes. It lets a reader compare what
+        a header claims, times the `least_bits` of its tables, with the bytes that are there, and so refuse a
+        claim before it allocates anything for it.
+        """
+        words, state = self._coder.pos()
+        if bits > COST_PER_BIT * (32 * words + math.log2(state) - 32):
+            raise damaged("the coded data end before the last symbol")
+
     def push(self, symbols: ArrayLike, indices: ArrayLike, tables: CodingTables) -> None:
         """Put N integers on the stack, symbol i under table `indices[i]`.
 
@@ -102,6 +121,7 @@ class AnsStack:
         """
         keys = tables.check_indices(indices)
         order = _grouping(keys, len(tables))
+        self.expect_bits(float(np.bincount(keys, minlength=len(tables)) @ tables.least_bits))
         entries = np.empty(len(keys), dtype=np.int64)
         escaped = np.zeros(len(keys), dtype=bool)
         for k, start, stop in _groups(keys, tables):

@@ -68,7 +68,8 @@ class Bitstream(NamedTuple):
                 *map(_varint, counts),
             )
         )
-        return b"".join((header, _CRC.pack(zlib.crc32(header)), *map(_section_bytes, sections)))
+        crc = zlib.crc32(header)
+        return b"".join((header, _CRC.pack(crc), *(_section_bytes(section, crc) for section in sections)))
 
 
 def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
@@ -80,7 +81,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
     header, rest = _read_header(data, max_pixels)
     if sum(header.lengths) + _SECTION_TAIL.size * len(header.lengths) > len(rest.data) - rest.position:
         raise damaged("the file is cut off")
-    return _bitstream(header, [_read_section(rest, length) for length in header.lengths], rest)
+    return _bitstream(header, [_read_section(rest, length, header.crc) for length in header.lengths], rest)
 
 
 def read_truncated(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
@@ -91,8 +92,8 @@ def read_truncated(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
         if length + _SECTION_TAIL.size > len(rest.data) - rest.position:
             rest = _Cursor(data, len(data))  # a section cut in half is as good as absent
             break
-        sections.append(_read_section(rest, length))
-    if len(sections) <= header.num_side_sections:
+        sections.append(_read_section(rest, length, header.crc))
+    if len(sections) <= _num_side_sections(header.flags):
         raise damaged("the file is cut off before its first complete section")
     return _bitstream(header, sections, rest)
 
@@ -131,10 +132,7 @@ class _Header(NamedTuple):
     image_size: ImageSize
     flags: int
     lengths: list[int]
-
-    @property
-    def num_side_sections(self) -> int:
-        return bool(self.flags & _ALPHA) + bool(self.flags & _ICC)
+    crc: int
 
 
 class _Cursor:
@@ -177,14 +175,17 @@ def _read_header(data: bytes, max_pixels: int) -> tuple[_Header, _Cursor]:
     _check_size(image_size, max_pixels)
     flags = cursor.take(1)[0]
     count = cursor.varint()
-    header = _Header(codec_id, fingerprint, image_size, flags, [])
-    if flags & ~(_GRAY | _ALPHA | _ICC) or not header.num_side_sections < count <= MAX_SECTIONS:
+    if flags & ~(_GRAY | _ALPHA | _ICC) or not _num_side_sections(flags) < count <= MAX_SECTIONS:
         raise damaged("flags and section count of the header disagree")
-    header.lengths.extend(cursor.varint() for _ in range(count))
+    lengths = [cursor.varint() for _ in range(count)]
     crc = zlib.crc32(data[: cursor.position])
     if crc != _CRC.unpack(cursor.take(_CRC.size))[0]:
         raise damaged("the header disagrees with its checksum")
-    return header, cursor
+    return _Header(codec_id, fingerprint, image_size, flags, lengths, crc), cursor
+
+
+def _num_side_sections(flags: int) -> int:
+    return bool(flags & _ALPHA) + bool(flags & _ICC)
 
 
 def _check_magic(data: bytes) -> None:
@@ -212,12 +213,12 @@ def _check_size(image_size: ImageSize, max_pixels: int) -> None:
         )
 
 
-def _read_section(cursor: _Cursor, length: int) -> Section:
+def _read_section(cursor: _Cursor, length: int, header_crc: int) -> Section:
     payload = cursor.take(length)
-    content_crc, crc = _SECTION_TAIL.unpack(cursor.take(_SECTION_TAIL.size))
-    if crc != _section_crc(payload, content_crc):
+    bound_crc, crc = _SECTION_TAIL.unpack(cursor.take(_SECTION_TAIL.size))
+    if crc != _section_crc(payload, bound_crc):
         raise damaged("a section disagrees with its checksum")
-    return Section(payload, content_crc)
+    return Section(payload, bound_crc ^ header_crc)
 
 
 def _bitstream(header: _Header, sections: list[Section], rest: _Cursor) -> Bitstream:
@@ -235,13 +236,14 @@ def _bitstream(header: _Header, sections: list[Section], rest: _Cursor) -> Bitst
     )
 
 
-def _section_bytes(section: Section) -> bytes:
-    crc = _section_crc(section.payload, section.content_crc)
-    return section.payload + _SECTION_TAIL.pack(section.content_crc, crc)
+def _section_bytes(section: Section, header_crc: int) -> bytes:
+    """The content's checksum is stored as a sum with the header's: under another header, content is refused."""
+    bound_crc = section.content_crc ^ header_crc
+    return section.payload + _SECTION_TAIL.pack(bound_crc, _section_crc(section.payload, bound_crc))
 
 
-def _section_crc(payload: bytes, content_crc: int) -> int:
-    return zlib.crc32(_CRC.pack(content_crc), zlib.crc32(payload))
+def _section_crc(payload: bytes, bound_crc: int) -> int:
+    return zlib.crc32(_CRC.pack(bound_crc), zlib.crc32(payload))
 
 
 def _varint(value: int) -> bytes:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Codec, Latents, PixelFormat, WrongModel
+from lightning_modules.codec import Codec, CodingError, ImageSize, Latents, PixelFormat, WrongModel
 from lightning_modules.coding.container import Bitstream, fingerprint, read, require_model
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_OUT_OF_MEMORY = "out of memory|allocate memory|not enough memory"
 _fingerprints: WeakKeyDictionary[Codec, tuple[dict[str, Tensor], bytes]] = WeakKeyDictionary()
 
 
@@ -75,7 +78,8 @@ def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPic
 def unpack(data: bytes, codec: Codec) -> tuple[Tensor, PixelFormat]:
     """An `.lpc` file -> x_hat (1, 3, H, W), not clamped, and its pixel format.
 
-    Raises `DamagedFile` when any checksum disagrees, `WrongModel` when another model made the file.
+    Raises `DamagedFile` when any checksum disagrees, `WrongModel` when another model made the file, and no other
+    exception than `CodingError`, whatever the bytes.
     """
     bitstream = read(data)
     require_model(bitstream, model_fingerprint(codec))
@@ -84,13 +88,37 @@ def unpack(data: bytes, codec: Codec) -> tuple[Tensor, PixelFormat]:
             f"needs codec {bitstream.codec_id} of model {bitstream.fingerprint.hex()}, have codec {codec.codec_id}; "
             "give the experiment that made the file"
         )
+    with _memory_for(bitstream.image_size):
+        (integers,) = codec.read_integers([bitstream.sections], bitstream.image_size)
+        if isinstance(integers, CodingError):
+            raise integers
+        pixel_format = _pixel_format(bitstream)
+        return codec.synthesize([integers], bitstream.image_size), pixel_format
+
+
+def _pixel_format(bitstream: Bitstream) -> PixelFormat:
+    """Side data is unpacked after the latents were verified: they prove that a picture of this size is there."""
     alpha, icc = bitstream.alpha, bitstream.icc
-    pixel_format = PixelFormat(
+    return PixelFormat(
         gray=bitstream.gray,
         alpha=None if alpha is None else torch.from_numpy(unpack_alpha(alpha, bitstream.image_size)),
         icc_profile=None if icc is None else unpack_profile(icc),
     )
-    return codec.decode(bitstream.sections, bitstream.image_size), pixel_format
+
+
+@contextmanager
+def _memory_for(image_size: ImageSize) -> Iterator[None]:
+    """CodingError instead of what numpy and torch raise when memory runs out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has no class of its own for a CPU's memory: only the words tell it from a fault of ours
+        if isinstance(error, RuntimeError) and not re.search(_OUT_OF_MEMORY, str(error)):
+            raise
+        height, width = image_size
+        raise CodingError(
+            f"not enough memory for a picture of {height}x{width} pixels; decode it where there is more"
+        ) from error
 
 
 def _check_one_picture(latents: Latents, alpha: Tensor | None) -> None:

@@ -70,6 +70,14 @@ class CodingTables:
         costs: Float64s = -np.log2(self.frequencies.astype(np.float64) / TOTAL)
         return costs
 
+    @cached_property
+    def least_bits(self) -> Float64s:
+        """(K,) cost of the cheapest entry of each table: no symbol coded under it takes less."""
+        costs = self._costs.copy()
+        costs[self.starts[1:] - 1] += ESCAPE_HEADER_BITS
+        least: Float64s = np.minimum.reduceat(costs, self.starts[:-1])
+        return least
+
     def bits(self, symbols: ArrayLike, indices: ArrayLike) -> Float64s:
         """What the ANS stack spends on each symbol, -log2(frequency / 2^24), plus an escape's payload.
 

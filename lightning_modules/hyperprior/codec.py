@@ -34,9 +34,7 @@ from lightning_modules.codec import (
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.stack_reader import StackReader
-from lightning_modules.coding.tables import (
-    SCALES,
-)
+from lightning_modules.coding.tables import SCALES
 from lightning_modules.hyperprior import networks
 from lightning_modules.hyperprior.calibration import calibrated_tables
 from lightning_modules.hyperprior.coding_parameters import MEAN_BITS, CodingParameters
@@ -46,16 +44,16 @@ from lightning_modules.hyperprior.densities import (
     medians,
     update_medians,
 )
-from lightning_modules.hyperprior.derived_state import Derived, derive, exact_state
+from lightning_modules.hyperprior.derived_state import Derived, derive, exact_state, total_bits
 from lightning_modules.image_padding import ceil_div, crop
 from lightning_modules.quantization import hard_round, uniform_noise
+from lightning_modules.tiling import footprint, tiled
 from lightning_modules.weight_snapshot import WeightSnapshot
 
 MEAN_UNIT = 2.0**-MEAN_BITS
 
 LAST_OF_G_A = "g_a.6.weight"
 """(M, N, 5, 5): tells both sizes of a model."""
-
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -122,8 +120,9 @@ class HyperpriorCodec(LatentVariableCodec):
 
     def analyze(self, x: Tensor) -> Latents:
         """(B, 3, H, W) -> y (B, M, H/16, W/16) and z (B, N, H/64, W/64), sizes rounded up."""
-        y = self.g_a(x)
-        return Latents({"y": y.float(), "z": self.h_a(y).float()}, (x.shape[-2], x.shape[-1]))
+        y = tiled(self.g_a, footprint(self.g_a), x).float()
+        z = tiled(self.h_a, footprint(self.h_a), y).float()
+        return Latents({"y": y, "z": z}, (x.shape[-2], x.shape[-1]))
 
     def coding_parameters(self, z_hat: Tensor, size: ImageSize) -> tuple[Tensor, Tensor]:
         """z_hat -> scales, means of y, each (B, M, *size); scales are raw, bounded where they are used."""
@@ -174,26 +173,26 @@ class HyperpriorCodec(LatentVariableCodec):
     def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
         self.update()
         derived = self._require_derived()
-        readers = [StackReader(sections) for sections in files]
         z_shape = (self.hyperparameters["N"], *ceil_div(image_size, networks.HYPER_STRIDE))
-        z = [reader.pop(_channels(z_shape), derived.z_tables).reshape(z_shape) for reader in readers]
-        index, mean = self._coding_parameters(np.stack(z), ceil_div(image_size, networks.LATENT_STRIDE))
-        y = [
-            reader.pop(picture.ravel(), derived.y_tables).reshape(picture.shape)
-            for reader, picture in zip(readers, index, strict=True)
-        ]
-        names = ("z", "index", "mean", "y")
-        pictures = [dict(zip(names, values, strict=True)) for values in zip(z, index, mean, y, strict=True)]
-        return [
-            reader.fault_unless(_content_crc(picture)) or picture
-            for reader, picture in zip(readers, pictures, strict=True)
-        ]
+        y_shape = (self.hyperparameters["M"], *ceil_div(image_size, networks.LATENT_STRIDE))
+        readers = [StackReader(sections, derived.least_bits(z_shape, y_shape)) for sections in files]
+        pictures: dict[StackReader, dict[str, np.ndarray]] = {}
+        for reader in _sound(readers):
+            pictures[reader] = {"z": reader.pop(_channels(z_shape), derived.z_tables).reshape(z_shape)}
+        if sound := _sound(readers):
+            z = np.stack([pictures[reader]["z"] for reader in sound])
+            for reader, index, mean in zip(sound, *self._coding_parameters(z, y_shape[1:]), strict=True):
+                y = reader.pop(index.ravel(), derived.y_tables).reshape(y_shape)
+                pictures[reader] |= {"index": index, "mean": mean, "y": y}
+        for reader in _sound(readers):
+            reader.expect_content(_content_crc(pictures[reader]))
+        return [reader.fault or pictures[reader] for reader in readers]
 
     @full_precision
     def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
         device = next(self.parameters()).device
         y_hat = torch.from_numpy(np.stack([_y_hat(picture) for picture in integers])).to(device)
-        return crop(self.g_s(y_hat).float(), image_size)
+        return crop(tiled(self.g_s, footprint(self.g_s), y_hat).float(), image_size)
 
     def _integers(self, latents: Latents) -> Integers:
         """One image's latents, rounded onto the grids that the decoder will know."""
@@ -212,8 +211,8 @@ class HyperpriorCodec(LatentVariableCodec):
     def _bits(self, integers: Integers) -> dict[str, float]:
         derived = self._require_derived()
         return {
-            "y": float(derived.y_tables.bits(integers["y"], integers["index"]).sum()),
-            "z": float(derived.z_tables.bits(integers["z"].ravel(), _channels(integers["z"].shape)).sum()),
+            "y": total_bits(derived.y_tables, integers["y"].ravel(), integers["index"].ravel()),
+            "z": total_bits(derived.z_tables, integers["z"].ravel(), _channels(integers["z"].shape)),
         }
 
     # ---- derived state
@@ -265,6 +264,10 @@ class HyperpriorCodec(LatentVariableCodec):
     def _require_derived(self) -> Derived:
         assert self._derived is not None, "update() derives it"
         return self._derived
+
+
+def _sound(readers: Sequence[StackReader]) -> list[StackReader]:
+    return [reader for reader in readers if reader.fault is None]
 
 
 def _content_crc(integers: Integers) -> int:

@@ -17,6 +17,7 @@ from lightning_modules.coding.tables import SCALES, CodingTables, scale_threshol
 from lightning_modules.exact import ExactNetwork
 from lightning_modules.exact_export import export, float_weights
 from lightning_modules.image_padding import crop
+from lightning_modules.tiling import Footprint, footprint, tiled
 
 SCALE_BITS = 12
 """Fractional bits of sigma: 2^-12 is 1/450 of the smallest table's sigma."""
@@ -31,20 +32,28 @@ EXAMPLE_SIDE = 6
 class CodingParameters(NamedTuple):
     """h_s with everything around it, in integers.
 
-    medians: (N,) of z, in the network's input unit. thresholds: (K - 1,) sigmas, ascending, in 2^-12, from each of
-    which on the next table is used.
+    field: what the network sees of z. medians: (N,) of z, in the network's input unit. thresholds: (K - 1,) sigmas,
+    ascending, in 2^-12, from each of which on the next table is used.
     """
 
     network: ExactNetwork
+    field: Footprint
     medians: Tensor
     thresholds: Tensor
 
     def __call__(self, z: Tensor, size: ImageSize) -> tuple[Tensor, Tensor]:
-        """z: (B, N, h, w) integers -> for each y, (B, M, *size): its table, int64, and its mean in 2^-8, float64."""
+        """z: (B, N, h, w) integers -> for each y, (B, M, *size): its table, and its mean in 2^-8, both int32."""
         fraction = int(self.network.fractions[0])
         z_hat = z.double() * 2.0**fraction + self.medians.to(z.device).double().reshape(1, -1, 1, 1)
-        scales, means = crop(self.network(z_hat), size).chunk(2, dim=1)
-        return torch.bucketize(scales, self.thresholds.to(scales.device, torch.float64), right=True), means
+        indices, means = crop(tiled(self._indices_and_means, self.field, z_hat), size).chunk(2, dim=1)
+        return indices, means
+
+    def _indices_and_means(self, z_hat: Tensor) -> Tensor:
+        """(B, N, h, w) -> int32 (B, 2 M, 4 h, 4 w), half of what the network's float64 takes."""
+        scales, means = self.network(z_hat).chunk(2, dim=1)
+        thresholds = self.thresholds.to(scales.device, torch.float64)
+        indices = torch.bucketize(scales.contiguous(), thresholds, right=True, out_int32=True)
+        return torch.cat([indices, means.to(torch.int32)], dim=1)
 
     def state(self) -> dict[str, Tensor]:
         network = {f"h_s.{name}": value for name, value in self.network.state().items()}
@@ -54,7 +63,7 @@ class CodingParameters(NamedTuple):
     def from_state(cls, h_s: nn.Sequential, state: Mapping[str, Tensor]) -> CodingParameters:
         """The inverse of `state`; errors as `ExactNetwork.from_state`."""
         network = {name.removeprefix("h_s."): value for name, value in state.items() if name.startswith("h_s.")}
-        return cls(ExactNetwork.from_state(h_s, network), state["medians"], state["thresholds"])
+        return cls(ExactNetwork.from_state(h_s, network), footprint(h_s), state["medians"], state["thresholds"])
 
     def float_weights(self) -> dict[str, Tensor]:
         """Weights of h_s that the integers stand for, by the codec's names."""
@@ -72,7 +81,7 @@ def integer_parameters(h_s: nn.Sequential, medians: Tensor, z_tables: CodingTabl
     network = export(h_s, likely_symbols(z_tables) + medians, fractions)
     fixed = (medians.flatten() * 2.0 ** int(network.fractions[0])).round().to(torch.int32)
     thresholds = torch.from_numpy(np.ceil(scale_thresholds(SCALES) * 2.0**SCALE_BITS)).to(torch.int32)
-    return CodingParameters(network, fixed, thresholds)
+    return CodingParameters(network, footprint(h_s), fixed, thresholds)
 
 
 def likely_symbols(tables: CodingTables) -> Tensor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
@@ -16,6 +18,9 @@ from lightning_modules.hyperprior.densities import factorized_pmfs, medians
 
 TAIL_MASS = 2.0**-26
 """Probability left to the escape symbol of each table of z."""
+
+
+AT_A_TIME = 1 << 20
 
 
 @functools.cache
@@ -36,6 +41,12 @@ class Derived(NamedTuple):
         state = {f"{prefix}.{name}": torch.from_numpy(a) for prefix, part in tables.items() for name, a in part.items()}
         return state | {f"exact.{name}": value for name, value in self.parameters.state().items()}
 
+    def least_bits(self, z_shape: Sequence[int], y_shape: Sequence[int]) -> float:
+        """What z and y of these shapes, (N, h, w) and (M, h, w), cost at the very least."""
+        z_positions = math.prod(z_shape[1:])
+        least = z_positions * self.z_tables.least_bits.sum() + math.prod(y_shape) * self.y_tables.least_bits.min()
+        return float(least)
+
     @classmethod
     def from_state(cls, h_s: nn.Sequential, state: Mapping[str, Tensor]) -> Derived:
         z_tables, y_tables = (CodingTables.from_state(_inside(state, prefix)) for prefix in ("tables.z.", "tables.y."))
@@ -46,6 +57,12 @@ def derive(h_s: nn.Sequential, bottleneck: EntropyBottleneck) -> Derived:
     """From weights whose medians are up to date."""
     z_tables = tables_from_pmf(*factorized_pmfs(bottleneck, TAIL_MASS))
     return Derived(z_tables, scale_tables(), integer_parameters(h_s, medians(bottleneck), z_tables))
+
+
+def total_bits(tables: CodingTables, symbols: np.ndarray, indices: np.ndarray) -> float:
+    """Cost of (n,) symbols under their tables, some at a time: each takes a hundred bytes while it is worked out."""
+    starts = range(0, len(symbols), AT_A_TIME)
+    return sum(float(tables.bits(symbols[k : k + AT_A_TIME], indices[k : k + AT_A_TIME]).sum()) for k in starts)
 
 
 def exact_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

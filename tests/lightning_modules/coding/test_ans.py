@@ -163,6 +163,55 @@ def test_fewer_symbols_than_were_pushed_are_noticed(gaussians: CodingTables) -> 
         stack.expect_empty()
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4000), st.booleans())
+def test_a_stack_is_never_refused_for_what_was_pushed(seed: int, count: int, cheapest: bool) -> None:
+    """Cheapest entries, down to 2^-23 bits, are where the coder's own rounding weighs most."""
+    rng = np.random.default_rng(seed)
+    tables = _random_tables(rng, 5)
+    indices = rng.integers(0, 5, count)
+    lengths = np.diff(tables.starts) - 1
+    candidates = [tables.lowest[k] + np.arange(lengths[k]) for k in range(5)]
+    best = [c[np.argmin(tables.bits(c, np.full(len(c), k)))] for k, c in enumerate(candidates)]
+    symbols = np.array([best[k] if cheapest else rng.choice(candidates[k]) for k in indices])
+    stack = AnsStack.from_bytes(AnsStack().to_bytes() if seed % 2 else rng.bytes(16) + b"\1" * 4)
+    stack.push(symbols, indices, tables)
+    stack.expect_bits(tables.bits(symbols, indices).sum())
+    np.testing.assert_array_equal(stack.pop(indices, tables), symbols)
+
+
+@pytest.mark.parametrize("free", [1, 2, 100, 1 << 20])
+def test_a_stack_of_nearly_free_symbols_is_never_refused(free: int) -> None:
+    tables = CodingTables(np.array([TOTAL - free, free]), np.array([0, 2]), np.array([0]))
+    symbols = np.zeros(200_000, dtype=int)
+    stack = AnsStack()
+    for _ in range(5):
+        stack.push(symbols, symbols, tables)
+    for _ in range(5):
+        np.testing.assert_array_equal(stack.pop(symbols, tables), symbols)
+    stack.expect_empty()
+
+
+def test_a_claim_a_hundredth_beyond_what_was_pushed_is_refused(gaussians: CodingTables) -> None:
+    symbols, indices = _latents(np.random.default_rng(9), 20_000, gaussians)
+    stack = AnsStack()
+    stack.push(symbols, indices, gaussians)
+    bits = gaussians.bits(symbols, indices).sum()
+    stack.expect_bits(bits)
+    with pytest.raises(DamagedFile, match="end before the last symbol"):
+        stack.expect_bits(1.01 * bits)
+
+
+def test_a_claim_of_symbols_that_cannot_be_there_is_refused_before_they_are_decoded(gaussians: CodingTables) -> None:
+    symbols, indices = _latents(np.random.default_rng(10), 100, gaussians)
+    stack = AnsStack()
+    stack.push(symbols, indices, gaussians)
+    before = stack.to_bytes()
+    with pytest.raises(DamagedFile, match="end before the last symbol"):
+        stack.pop(np.full(10_000, 40), gaussians)
+    assert stack.to_bytes() == before
+
+
 def test_an_empty_stack_gives_no_uniform_numbers() -> None:
     with pytest.raises(DamagedFile, match="end before"):
         AnsStack().pop_uniform(1, 8)

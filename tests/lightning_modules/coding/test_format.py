@@ -62,14 +62,15 @@ def parse(data: bytes) -> Parsed:
     flags = data[position]
     position += 1
     lengths = [varint() for _ in range(varint())]
-    assert zlib.crc32(data[:position]) == word()
+    header_crc = zlib.crc32(data[:position])
+    assert header_crc == word()
     sections = []
     for length in lengths:
         payload = data[position : position + length]
         position += length
-        content = word()
-        assert zlib.crc32(payload + content.to_bytes(4, "little")) == word()
-        sections.append((payload, content))
+        bound = word()
+        assert zlib.crc32(payload + bound.to_bytes(4, "little")) == word()
+        sections.append((payload, bound ^ header_crc))
     assert position == len(data)
     return Parsed(data[7], data[8:16].hex(), size, flags, sections)
 

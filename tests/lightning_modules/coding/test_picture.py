@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import DamagedFile, Latents, PixelFormat, WrongModel
+from lightning_modules.codec import CodingError, DamagedFile, Latents, PixelFormat, WrongModel
 from lightning_modules.coding import picture
 from lightning_modules.coding.container import fingerprint, read
 from lightning_modules.coding.picture import model_fingerprint, pack, unpack
@@ -117,6 +119,27 @@ def test_damage_of_any_part_is_noticed(part: str, codec: HyperpriorCodec, latent
     data[position] ^= 4
     with pytest.raises(DamagedFile, match="damaged"):
         unpack(bytes(data), codec)
+
+
+@pytest.mark.parametrize(
+    "allocate",
+    [lambda: bytearray(1 << 60), lambda: np.empty(1 << 60, np.uint8), lambda: torch.empty(1 << 60, dtype=torch.uint8)],
+    ids=["python", "numpy", "torch"],
+)
+def test_a_picture_that_memory_does_not_hold_is_refused(
+    allocate: Callable[[], object], latents: Latents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = tiny_codec()
+    monkeypatch.setattr(codec, "synthesize", lambda integers, image_size: allocate())
+    with pytest.raises(CodingError, match=r"^not enough memory for a picture of 37x70 pixels; decode it where .*$"):
+        unpack(pack(codec, latents, PixelFormat()).data, codec)
+
+
+def test_a_fault_of_ours_is_not_taken_for_a_lack_of_memory(latents: Latents, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = tiny_codec()
+    monkeypatch.setattr(codec, "synthesize", lambda integers, image_size: torch.ones(2, 3) @ torch.ones(2, 3))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        unpack(pack(codec, latents, PixelFormat()).data, codec)
 
 
 # ---- the fingerprint

@@ -118,6 +118,16 @@ def test_bits_are_minus_log2_of_the_frequency_and_escapes_pay_for_their_distance
     np.testing.assert_allclose(bits, np.concatenate([normal, escapes]).reshape(2, 4), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("escape", [1, TOTAL // 4, TOTAL - 8])
+def test_no_symbol_of_a_table_takes_less_than_its_least_bits(escape: int) -> None:
+    lengths = [2, 5]
+    frequencies = [TOTAL - escape, escape, 1, TOTAL - 7 - escape + 1, 2, 3, escape]
+    tables = CodingTables(np.array(frequencies), np.array([0, 2, 7]), np.array([4, -2]))
+    for k, (lowest, length) in enumerate(zip(tables.lowest, lengths, strict=True)):
+        symbols = lowest + np.arange(-3, length + 3)
+        assert tables.least_bits[k] == tables.bits(symbols, np.full(len(symbols), k)).min()
+
+
 def test_what_a_pmf_leaves_out_becomes_its_escape() -> None:
     tables = tables_from_pmf([[0.25, 0.25], [0.5, 0.25, 0.125]], [3, -2])
     assert _table(tables, 0).tolist() == [TOTAL // 4, TOTAL // 4, TOTAL // 2]
