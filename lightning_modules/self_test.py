@@ -161,7 +161,7 @@ def run_environment(environment: Environment, folder: Path, results: Path, model
     digests: dict[str, str] = {}
     counts = {"pixels": 0, "differing": 0, "largest": 0}
     for model in models:
-        codec = load_model(model).to(environment.device, memory_format=environment.layout)
+        codec = load_model(model).to(environment.device).to(memory_format=environment.layout)
         paths = sorted((folder / "files" / model.stem).glob("*.lpc"))
         for batch in _batches(paths, environment.batch):
             decoded = []
