@@ -7,9 +7,13 @@ x, y, x^2, y^2 and x y, is a fifth less work, and separable windows save most of
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from callbacks.pixels import band_rows
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the scales, finest first (section 3.2)."""
@@ -27,19 +31,37 @@ def ms_ssim(x: Tensor, y: Tensor) -> float:
     """Pictures (C, H, W) with values 0 to 255 -> 1 for equal ones, less otherwise; NaN below `MIN_SIDE`."""
     if min(x.shape[-2:]) < MIN_SIDE:
         return float("nan")
-    channels = [_channel_ms_ssim(*planes) for planes in zip(x.float(), y.float(), strict=True)]
-    return float(torch.stack(channels).mean())
+    channels = [_channel_ms_ssim(*planes) for planes in zip(x, y, strict=True)]
+    return sum(channels) / len(channels)
 
 
-def _channel_ms_ssim(x: Tensor, y: Tensor) -> Tensor:
+def _channel_ms_ssim(x: Tensor, y: Tensor) -> float:
     """Planes (H, W) -> product over scales of contrast-structure, and of luminance at the coarsest."""
-    product = torch.ones((), device=x.device)
+    product = 1.0
     for weight in WEIGHTS[:-1]:
-        _, structure = _luminance_and_structure(x, y)
-        product = product * structure.mean().relu() ** weight
-        x, y = (F.avg_pool2d(plane[None], 2, padding=_odd(plane))[0] for plane in (x, y))
-    luminance, structure = _luminance_and_structure(x, y)
-    return product * (luminance * structure).mean().relu() ** WEIGHTS[-1]
+        product *= max(0.0, _mean_over_windows(x, y, lambda _, structure: structure)) ** weight
+        x, y = _halved(x), _halved(y)
+    return product * max(0.0, _mean_over_windows(x, y, torch.mul)) ** WEIGHTS[-1]
+
+
+def _mean_over_windows(x: Tensor, y: Tensor, value: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Mean of `value(luminance, structure)` over all window positions of two planes, a band of rows at a time."""
+    height, width = x.shape[0] - WINDOW + 1, x.shape[1] - WINDOW + 1
+    total = 0.0
+    for start in range(0, height, band_rows(width)):
+        seen = slice(start, min(start + band_rows(width), height) + WINDOW - 1)
+        total += float(value(*_luminance_and_structure(x[seen].float(), y[seen].float())).sum())
+    return total / (height * width)
+
+
+def _halved(plane: Tensor) -> Tensor:
+    """(H, W) -> (H/2, W/2), rounded up: 2x2 means. An odd side starts with a zero, as in the field's tables."""
+    (height, width), above = plane.shape, plane.shape[0] % 2
+    rows, halves = max(1, band_rows(width) // 2), []
+    for start in range(0, (height + 1) // 2, rows):
+        band = plane[max(0, 2 * start - above) : 2 * (start + rows) - above].float()
+        halves.append(F.avg_pool2d(band[None], 2, padding=(above if start == 0 else 0, width % 2))[0])
+    return torch.cat(halves)
 
 
 def _luminance_and_structure(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,8 +94,3 @@ def _slide(planes: Tensor, axis: int) -> Tensor:
         both = planes.narrow(axis, offset, length) + planes.narrow(axis, mirror, length)
         result.add_(both, alpha=weights[offset])
     return result
-
-
-def _odd(plane: Tensor) -> tuple[int, int]:
-    """Zero padding of `avg_pool2d` for odd sides, as in the field's tables."""
-    return plane.shape[0] % 2, plane.shape[1] % 2

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric, MetricCollection, SumMetric
 
 from callbacks.ms_ssim import ms_ssim
-from callbacks.pixels import pixels
+from callbacks.pixels import band_rows, pixels
 from lightning_modules.codec import CodedImage, Failure, PixelFormat
 
 OPAQUE_RGB = PixelFormat()
@@ -18,7 +18,11 @@ OPAQUE_RGB = PixelFormat()
 
 def psnr(x: Tensor, x_hat: Tensor) -> float:
     """8-bit pixels -> 10 log10(255^2 / mse) in dB, over all pixels and channels; infinite for equal ones."""
-    mse = float((x.double() - x_hat.double()).square().mean())
+    rows = band_rows(x.shape[-1])
+    bands = zip(x.split(rows, -2), x_hat.split(rows, -2), strict=True)
+    # Squares of integers, so the sum is exact in any number of bands.
+    total = sum(int((a.int() - b.int()).square_().sum()) for a, b in bands)
+    mse = total / x.numel()
     return 10.0 * math.log10(255.0**2 / mse) if mse > 0.0 else math.inf
 
 

@@ -19,8 +19,8 @@ def png(image: DecodedImage) -> bytes:
     planes = pixels(image.x_hat, image.format).cpu()
     if image.format.alpha is not None:
         planes = torch.cat([planes, image.format.alpha.cpu()[None]])
-    channels_last = planes.permute(1, 2, 0).contiguous().numpy()
-    picture = Image.fromarray(channels_last[:, :, 0] if len(planes) == 1 else channels_last)
+    picture = Image.fromarray(planes[0].numpy() if len(planes) == 1 else planes.permute(1, 2, 0).contiguous().numpy())
+    del planes  # of a large picture, the encoder needs the room
     file = io.BytesIO()
     picture.save(file, "png", icc_profile=image.format.icc_profile)
     return file.getvalue()

@@ -10,6 +10,7 @@ from pytorch_msssim import ms_ssim as reference
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
+from callbacks import pixels
 from callbacks.ms_ssim import MIN_SIDE, ms_ssim
 
 
@@ -50,3 +51,14 @@ def test_it_is_not_defined_below_its_smallest_side() -> None:
     assert MIN_SIDE == 161
     x, y = picture_pair(3, 160, 400, 5.0)
     assert math.isnan(ms_ssim(x[0], y[0]))
+
+
+@pytest.mark.parametrize(("height", "width"), [(176, 161), (203, 335)])
+def test_large_pictures_are_worked_on_in_bands_without_changing_the_value(
+    height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = (plane[0].byte() for plane in picture_pair(3, height, width, 15.0))
+    whole = ms_ssim(x, y)
+    for rows in (1, 7, 64):
+        monkeypatch.setattr(pixels, "BAND_PIXELS", rows * width)
+        assert ms_ssim(x, y) == pytest.approx(whole, abs=1e-6)

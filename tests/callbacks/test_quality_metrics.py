@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import callbacks.pixels
 from callbacks.pixels import pixels
 from callbacks.quality_metrics import QualityMetrics, image_quality
 from lightning_modules.codec import CodedImage, Failure, PixelFormat
@@ -70,6 +71,16 @@ def test_psnr_is_its_formula_on_clamped_rounded_pixels() -> None:
     rounded = (x_hat.clamp(0, 1) * 255).round()
     mse = float((x * 255 - rounded).square().double().mean())
     assert image_quality(x, x_hat)["psnr"] == pytest.approx(10 * math.log10(255**2 / mse), abs=1e-6)
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_large_pictures_are_measured_in_bands_to_the_last_bit(gray: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = levels(1, 3, 50, 31)
+    x_hat = x + 0.1 * levels(1, 3, 50, 31, seed=1)
+    whole = image_quality(x, x_hat, PixelFormat(gray=gray))["psnr"], pixels(x_hat, PixelFormat(gray=gray))
+    monkeypatch.setattr(callbacks.pixels, "BAND_PIXELS", 7 * 31)
+    assert image_quality(x, x_hat, PixelFormat(gray=gray))["psnr"] == whole[0]
+    assert torch.equal(pixels(x_hat, PixelFormat(gray=gray)), whole[1])
 
 
 def test_equal_pixels_have_infinite_psnr_and_one_by_one_pictures_no_ms_ssim() -> None:
