@@ -10,9 +10,11 @@ import difflib
 import hashlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,14 @@ JOB_FOLDER = "LATENTPRESS_JOB_FOLDER"
 
 class UserError(Exception):
     """What was asked for cannot be done; the message is one line."""
+
+
+class Stopped(BaseException):
+    """A folder job ended early because a signal asked it to; the message is one line. Ends a sweep as well."""
+
+    def __init__(self, line: str, received: signal.Signals) -> None:
+        super().__init__(line)
+        self.exit_code = 128 + received
 
 
 # ---- values that configurations compute
@@ -156,15 +166,28 @@ def decompress(cfg: DictConfig) -> None:
 
 def predict(cfg: DictConfig, module: Any) -> None:
     """A folder job. The first process merges the report, which has the last word on what is there."""
+    from lightning_modules import stop_request
+
     files = build(cfg.task.datamodule).predict_dataloader()
     trainer = build_trainer(cfg)
-    trainer.predict(module, dataloaders=files, return_predictions=False)
-    if trainer.is_global_zero:
-        job = build(cfg.task.job)
-        report = job.write_report([name for name, _ in files.items])
-        print(f"report: {report}")
-        if job.failed:
-            raise UserError(f"{job.failed} of {len(files)} files failed; {report} says why")
+    launcher = trainer.strategy.launcher
+    with stop_request.deferred(launcher.kill if launcher else lambda signum: None):
+        trainer.predict(module, dataloaders=files, return_predictions=False)
+        for process in getattr(launcher, "procs", ()):
+            process.wait()  # asked to stop, it finishes its file before the report looks for it
+        if trainer.is_global_zero:
+            tell(build(cfg.task.job), files.items, stop_request.requested())
+
+
+def tell(job: Any, items: list[Any], received: signal.Signals | None) -> None:
+    """Write the report of a folder job that has ended, perhaps early by a signal, and judge it."""
+    report = job.write_report(items)
+    print(f"report: {report}")
+    failed = f"{job.failed} of {len(items)} files"
+    if received is not None:
+        raise Stopped(f"stopped by {received.name}: {failed} failed or not done; the same command goes on", received)
+    if job.failed:
+        raise UserError(f"{failed} failed; {report} says why")
 
 
 def demo(cfg: DictConfig) -> None:
@@ -184,13 +207,26 @@ def demo(cfg: DictConfig) -> None:
     build(cfg.task.comparison).run(originals, files, decoded, folder)
 
 
+def doctor(cfg: DictConfig) -> None:
+    """What this machine offers, and whether files decode to the same integers under all its circumstances."""
+    examination = build(cfg.task.doctor)
+    examination.run()
+    if examination.mismatches:
+        raise UserError(
+            f"{examination.mismatches} mismatches: files of this machine may not decode elsewhere; report it"
+        )
+
+
 TASKS: dict[str, Callable[[DictConfig], None]] = {
     "fit": fit,
     "test": test,
     "compress": compress,
     "decompress": decompress,
     "demo": demo,
+    "doctor": doctor,
 }
+FOLDER_TASKS = {"compress", "decompress", "demo"}
+"""Those that a signal stops between two files."""
 
 
 def require(cfg: DictConfig, *keys: str) -> None:
@@ -242,11 +278,22 @@ def main(cfg: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
     if cfg.resume is not None:
         cfg = stored_run(cfg, overrides)
+    from lightning_modules import stop_request
+
+    with stop_request.watched() if cfg.task.name in FOLDER_TASKS else nullcontext():
+        run_task(cfg, overrides)
+
+
+def run_task(cfg: DictConfig, overrides: list[str]) -> None:
     found = dict(os.environ)
     os.environ[JOB_FOLDER] = str(cfg.paths.output_dir)
     import lightning
 
     quieten()
+    if cfg.threads is not None:
+        import torch
+
+        torch.set_num_threads(cfg.threads)
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.task.name == "fit" and cfg.resume is None and "LOCAL_RANK" not in os.environ:
         store_run(cfg, overrides)
@@ -277,7 +324,9 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="(torch|compressai)")
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|many workers|transfer_batch_to_device|sync_dist).*")
+    warnings.filterwarnings(
+        "ignore", message=".*(LeafSpec|TF32 acceleration|many workers|transfer_batch_to_device|sync_dist).*"
+    )
 
 
 def serve_one_job() -> None:
@@ -329,10 +378,13 @@ def suggestion(name: str, options: list[str]) -> str:
 
 
 def entry() -> int:
-    """Run, and make one line of what users can mend. 0: all done. 1: something failed. 130: interrupted."""
+    """Run, and make one line of what users can mend. 0: all done. 1: something failed. 130, 143: interrupted."""
     serve_one_job()
     try:
         main()
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
         print("interrupted; the same command, or resume=RUN_FOLDER for a training, goes on", file=sys.stderr)
         return 130

@@ -45,10 +45,11 @@ class FolderWriter(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any
     ) -> None:
         del trainer, pl_module, batch_and_indices
-        if isinstance(outputs, Failure):
-            self.job.fail(outputs.name, outputs.error)
-        elif isinstance(outputs, self.record):
-            self._write(outputs)
+        for output in outputs if isinstance(outputs, list) else [outputs]:
+            if isinstance(output, Failure):
+                self.job.fail(output.name, output.error)
+            elif isinstance(output, self.record):
+                self._write(output)
 
     def _write(self, result: Any) -> None:
         try:

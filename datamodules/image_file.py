@@ -9,6 +9,7 @@ and other colour spaces, animations and multi-page files, damaged files.
 from __future__ import annotations
 
 import errno
+import os
 import stat
 import warnings
 from collections.abc import Iterator
@@ -89,6 +90,14 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
+def is_regular(path: Path) -> bool:
+    """Opening anything else, a pipe for one, could wait forever. Raises `OSError` if the path cannot be looked at."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):  # an input only because listing it failed: fail for the same reason
+        os.listdir(path)
+    return stat.S_ISREG(mode)
+
+
 def describe_os_error(error: OSError) -> str:
     """Fault and remedy of a file that the system does not give us."""
     reason = printable(error.strerror or str(error)).lower()
@@ -98,7 +107,7 @@ def describe_os_error(error: OSError) -> str:
 def _decode(path: Path, max_pixels: int) -> Image.Image:
     """The decoded upright picture in mode L, LA, RGB or RGBA, or a `CodingError` without the file's name."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer forever
+        if not is_regular(path):
             raise CodingError("is not a regular file; give a picture")
         with path.open("rb") as file, _pillow_limits(max_pixels):
             head = file.read(_HEAD_BYTES)

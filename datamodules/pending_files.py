@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from datamodules.file_listing import NamedFile
+from lightning_modules.codec import CodingError
 
 Record = TypeVar("Record")
 
@@ -38,3 +40,26 @@ class PendingFiles(Generic[Record]):
         """Lazy: nothing is claimed before the first record is asked for."""
         for item in self.items if self.queue is None else self.queue.pending(self.items):
             yield self.read(item)
+
+
+class Batches(Generic[Record]):
+    """Up to `size` records of `files` at a time, as a list: as many as this process can claim without waiting."""
+
+    def __init__(self, files: PendingFiles[Record], size: int) -> None:
+        if size < 1:
+            raise CodingError(f"datamodule.batch_size={size}: a batch has at least one file")
+        self.files = files
+        self.size = size
+
+    @property
+    def items(self) -> Sequence[NamedFile]:
+        return self.files.items
+
+    def __len__(self) -> int:
+        """As of `PendingFiles`."""
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[list[Record]]:
+        records = iter(self.files)
+        while batch := list(islice(records, self.size)):
+            yield batch

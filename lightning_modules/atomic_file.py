@@ -40,9 +40,16 @@ def describe_fault(error: OSError) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """`path` holds all of `data`, also after a power cut, or what it held before (and `OSError` is raised).
+    """`path` holds all of `data`, also after a power cut, or what it held before (and `OSError` is raised)."""
+    write_whole(path, data)
+    flush_folder(path.parent)
 
-    A link at `path` is replaced, not followed.
+
+def write_whole(path: Path, data: bytes) -> None:
+    """As `write_atomically`, but a power cut may take `path` back to what it held until its folder is flushed.
+
+    For many files, whose folder is then flushed once: waiting for the disk is what takes long. A link at `path`
+    is replaced, not followed.
     """
     temporary = path.parent / f"{PREFIX}{this_worker().label}.{next(_count)}"
     try:
@@ -52,7 +59,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _flush_folder(path.parent)
 
 
 def remove_stale(folder: Path) -> int:
@@ -78,7 +84,7 @@ def _write_through(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Makes the renaming itself survive a power cut, where the file system can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)

@@ -33,7 +33,7 @@ from rich.text import Text
 from lightning_modules.atomic_file import describe_fault, write_atomically
 from lightning_modules.classical_codecs import ClassicalCodec, MissingCodec, encode_within, standard_codecs
 from lightning_modules.codec import CodingError, ImageSize
-from lightning_modules.folder_job import decoded_name
+from lightning_modules.job_files import decoded_name
 
 OURS = "latentpress"
 PICTURE_NAME = "comparison.png"

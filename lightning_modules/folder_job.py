@@ -6,6 +6,7 @@
 All state lies in `output/.latentpress/`: claims on items being worked on, and journals of what became of
 them. Processes never talk to each other, so one that dies takes nothing along but its current item, which
 another one, or the same command run again, picks up. An output counts only if it has the journaled CRC-32.
+A request to stop (`stop_request`) ends `pending` at the next item; the report says what was not done.
 """
 
 from __future__ import annotations
@@ -17,22 +18,21 @@ import os
 import time
 import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_modules.atomic_file import describe_fault, remove_stale, write_atomically
+from lightning_modules import stop_request
+from lightning_modules.atomic_file import describe_fault, flush_folder, remove_stale, write_atomically, write_whole
 from lightning_modules.claims import Claims, last_claim_time, own_claim, settle
 from lightning_modules.codec import REPORT_COLUMNS, CodingError
+from lightning_modules.job_files import STATE_FOLDER, Item, Source, is_intact, output_path, printable, source_of
 from lightning_modules.journal import Journal, Row
 
-STATE_FOLDER = ".latentpress"
 REPORT_NAME = "report.csv"
-NOT_DONE = "not done: its process died; run the same command again"
+NOT_DONE = "not done: its process died or was stopped; run the same command again"
+CHANGED = "not done: it has changed since it was read; run the same command again"
 DAMAGED = "its output is missing or damaged; run the same command again"
 POLL_SECONDS = 0.2
-
-Item = tuple[str, Path]
-"""(name: path relative to the input folder, with `/`; the file)."""
 
 
 class Plan(NamedTuple):
@@ -40,17 +40,6 @@ class Plan(NamedTuple):
 
     files: int
     bytes: int
-
-
-def compressed_name(name: str) -> str:
-    """`a/b.png` -> `a/b.png.lpc`: the whole name is kept, so that `b.png` and `b.jpg` stay apart."""
-    return f"{name}.lpc"
-
-
-def decoded_name(name: str) -> str:
-    """`a/b.png.lpc` -> `a/b.png`, `c.jpg.lpc` -> `c.jpg.png`: decoded pictures are always PNG."""
-    stem = name[:-4] if name.lower().endswith(".lpc") else name
-    return stem if stem.lower().endswith(".png") else f"{stem}.png"
 
 
 class FolderJob:
@@ -71,9 +60,11 @@ class FolderJob:
     def check_writable(self) -> None:
         """Make the output folder, remove what killed processes left half-written, prove that it takes files.
 
-        Raises `CodingError`. Call it before anything expensive.
+        Raises `CodingError`, also where the report would replace a file of another kind. Call it before anything
+        expensive.
         """
         self._make_folders()
+        _refuse_to_replace_table(self.output / REPORT_NAME)
         probe = self._state / "probe"
         try:
             remove_stale(self.output)
@@ -86,18 +77,18 @@ class FolderJob:
         """Items that nobody has finished or is working on, largest file first, each claimed as it is yielded.
 
         The caller owes a `finish` or `fail` for each. When all others are claimed, waits, and takes over what
-        dies; ends when every item is settled. A caller that asks for more while it still owes an item (a
-        loader that fetches ahead) is not made to wait: it might be waiting for itself.
+        dies; ends when every item is settled, or when it is asked to stop. A caller that asks for more while it
+        still owes an item (a loader that fetches ahead) is not made to wait: it might be waiting for itself.
         """
         self._make_folders()
         journal, claims = Journal(self._journal.folder), Claims(self._claims_folder)
-        sizes = {name: (_source(path) or [0, 0])[0] for name, path in items}
+        sizes = {name: (source_of(path) or [0, 0])[0] for name, path in items}
         waiting = sorted(items, key=lambda item: -sizes[item[0]])
         self._write_state("plan.json", Plan(len(sizes), sum(sizes.values()))._asdict())
         journal.refresh()
         claims.keep_alive()
         try:
-            while waiting:
+            while waiting and not stop_request.requested():
                 waiting = yield from self._claimable(waiting, journal, claims)
                 journal.refresh()
                 claims.forget_settled()
@@ -118,14 +109,16 @@ class FolderJob:
         """Yields what is free, returns what others hold."""
         held_elsewhere = []
         for name, path in items:
-            source = _source(path)
+            if stop_request.requested():
+                break
+            source = source_of(path)
             if name in journal.settled:
                 continue
             if not self._take(claims, name, source):
                 held_elsewhere.append((name, path))
                 continue
             journal.refresh()  # somebody may have settled it between our look and our claim
-            row = journal.latest.get(name)
+            row = journal.newest(name)
             if name in journal.settled:
                 claims.settle(name)
             elif row is not None and self._is_done(row, source):
@@ -135,14 +128,14 @@ class FolderJob:
                 yield name, path
         return held_elsewhere
 
-    def _take(self, claims: Claims, name: str, source: list[int] | None) -> bool:
+    def _take(self, claims: Claims, name: str, source: Source | None) -> bool:
         try:
             return claims.take(name, source)
         except OSError as error:
             raise self._refusal(self._state, error) from None
 
-    def _is_done(self, row: Row, source: list[int] | None) -> bool:
-        """Whether an earlier run's outcome still holds: same settings, same input, output intact."""
+    def _is_done(self, row: Row, source: Source | None) -> bool:
+        """Whether what an earlier process noted still holds: same settings, same input, output intact."""
         same = row["status"] != "failed" and row.get("key") == self.key and row.get("source") == source
         return same and source is not None and self._is_intact(row)
 
@@ -154,53 +147,45 @@ class FolderJob:
         Raises `CodingError` when the output cannot be written, would lie outside the folder, or would replace
         a picture that this job has not made; what was there before is intact. The item is then still owed.
         """
-        path = self.output_path(output_name)
+        path = output_path(self.output, output_name)
         self._make_folders()
+        self._refuse_to_replace(name, output_name, path)
+        made = {"output": output_name, "size": len(data), "crc32": zlib.crc32(data)}
+        whole_row = self._signed({**row, "name": name, **made})
         try:
-            self._begin(name, output_name, path)
+            # noted beforehand: a process killed once the output has its name leaves it done, not to be done again
+            self._journal.append({**whole_row, "status": "begun"})
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, data)
+            write_whole(path, data)
         except OSError as error:
             raise self._refusal(path, error) from None
-        made = {"output": output_name, "size": len(data), "crc32": zlib.crc32(data)}
-        self._settle(name, {**row, "name": name, "status": "ok", **made})
+        self._settle({**whole_row, "status": "ok"})
         return path
 
     def fail(self, name: str, error: str) -> None:
         """Journal why `name` has no output. Raises `CodingError` when not even that can be written."""
-        self._settle(name, {"name": name, "status": "failed", "error": " ".join(error.splitlines())})
+        self._make_folders()
+        self._settle(self._signed({"name": name, "status": "failed", "error": " ".join(error.splitlines())}))
 
-    def output_path(self, output_name: str) -> Path:
-        """Where an output goes; no `..`, absolute name or link leads out of the folder (`CodingError`)."""
-        parts = PurePosixPath(output_name).parts
-        root = Path(os.path.realpath(self.output))
-        parent = Path(os.path.realpath(root.joinpath(*parts[:-1])))
-        inside = root in (parent, *parent.parents) and root / STATE_FOLDER not in (parent, *parent.parents)
-        if not parts or ".." in parts or "\0" in output_name or not inside:
-            raise CodingError(
-                f"{_printable(output_name)}: would be written outside {self.output}; rename the input or "
-                "remove the link from the output folder"
-            )
-        return parent / parts[-1]
-
-    def _begin(self, name: str, output_name: str, path: Path) -> None:
+    def _refuse_to_replace(self, name: str, output_name: str, path: Path) -> None:
         """Pictures that this job has not made of the same file are not overwritten: they may be originals."""
         if output_name.lower().endswith(".lpc"):
             return
         self._journal.refresh()
-        if not os.path.lexists(path):
-            self._append(self._journal, {"name": name, "status": "begun", "output": output_name})
-        elif self._journal.made.get(output_name) != name:
+        if os.path.lexists(path) and self._journal.made.get(output_name) != name:
             raise CodingError(
-                f"{_printable(str(path))}: exists and was not made from {_printable(name)}; "
+                f"{printable(str(path))}: exists and was not made from {printable(name)}; "
                 "move it away or give another output="
             )
 
-    def _settle(self, name: str, row: Row) -> None:
-        claim = own_claim(self._claims_folder, name) or {}
-        self._make_folders()
-        self._append(self._journal, {**row, "key": self.key, "source": claim.get("source")})
-        settle(self._claims_folder, name)
+    def _signed(self, row: Row) -> Row:
+        """With what the outcome depends on: the settings, and the state of the input when it was claimed."""
+        claim = own_claim(self._claims_folder, row["name"]) or {}
+        return {**row, "key": self.key, "source": claim.get("source")}
+
+    def _settle(self, row: Row) -> None:
+        self._append(self._journal, row)
+        settle(self._claims_folder, row["name"])
 
     # ---- telling how it went
 
@@ -215,34 +200,34 @@ class FolderJob:
         except FileNotFoundError:
             return Plan(0, 0)
 
-    def rows(self, names: Sequence[str]) -> list[Row]:
-        """The report's columns for each of `names`, in this order; `ok` and `skipped` are verified now."""
+    def rows(self, items: Sequence[Item]) -> list[Row]:
+        """The report's columns for each of `items`, in this order; `ok` and `skipped` are verified now."""
         self._journal.refresh()
-        return [self._verified_row(name) for name in names]
+        return [self._verified_row(name, path) for name, path in items]
 
-    def write_report(self, names: Sequence[str]) -> Path:
-        """`output/report.csv`, a row for each name; sets `failed` and ends the run. Raises `CodingError`."""
+    def write_report(self, items: Sequence[Item]) -> Path:
+        """`output/report.csv`, a row for each item; sets `failed` and ends the run. Raises `CodingError`."""
         self._make_folders()
-        rows = self.rows(names)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, REPORT_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({column: _cell(row[column]) for column in REPORT_COLUMNS} for row in rows)
+        rows = self.rows(items)
+        for folder in {(self.output / row.get("output", "")).parent for row in self._journal.latest.values()}:
+            flush_folder(folder)  # before the report says that it is there
         path = self.output / REPORT_NAME
         try:
-            write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+            write_atomically(path, _csv(rows).encode("utf-8", "surrogateescape"))
             self._journal.close_run()
         except OSError as error:
             raise self._refusal(path, error) from None
         self.failed = sum(row["status"] == "failed" for row in rows)
         return path
 
-    def _verified_row(self, name: str) -> Row:
+    def _verified_row(self, name: str, path: Path) -> Row:
         row = self._journal.latest.get(name)
         if row is None or not self._is_last_word(row):
             row = {"name": name, "status": "failed", "error": NOT_DONE}
         elif row["status"] != "failed" and not self._is_intact(row):
             row = {"name": name, "status": "failed", "error": f"{row['output']}: {DAMAGED}"}
+        elif row["status"] != "failed" and _has_changed(row, path):
+            row = {"name": name, "status": "failed", "error": CHANGED}
         return {column: row.get(column) for column in REPORT_COLUMNS}
 
     def _is_last_word(self, row: Row) -> bool:
@@ -251,11 +236,7 @@ class FolderJob:
         return same and bool(row["time"] >= last_claim_time(self._claims_folder, row["name"]))
 
     def _is_intact(self, row: Row) -> bool:
-        try:
-            path = self.output_path(row["output"])
-            return bool(path.stat().st_size == row["size"] and _crc32(path) == row["crc32"])
-        except (OSError, CodingError):
-            return False
+        return is_intact(self.output, row["output"], row["size"], row["crc32"])
 
     # ---- the state folder
 
@@ -269,7 +250,7 @@ class FolderJob:
 
     def _make_folders(self) -> None:
         if self._state.is_symlink():
-            raise CodingError(f"{_printable(str(self._state))}: is a link, and leads elsewhere; remove it")
+            raise CodingError(f"{printable(str(self._state))}: is a link, and leads elsewhere; remove it")
         try:
             self._claims_folder.mkdir(parents=True, exist_ok=True)
             self._journal.folder.mkdir(parents=True, exist_ok=True)
@@ -289,31 +270,29 @@ class FolderJob:
             raise self._refusal(self._state / name, error) from None
 
     def _refusal(self, path: Path, error: OSError) -> CodingError:
-        return CodingError(f"{_printable(str(path))}: cannot be written: {describe_fault(error)}")
+        return CodingError(f"{printable(str(path))}: cannot be written: {describe_fault(error)}")
 
 
-def _source(path: Path) -> list[int] | None:
-    """[bytes, modification time in ns] of an input; None when it cannot be looked at."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
+def _has_changed(row: Row, path: Path) -> bool:
+    """Whether the input is another one than the one coded. One that is gone is still the one coded."""
+    source, now = row.get("source"), source_of(path)
+    return source is not None and now is not None and source != now
 
 
-def _crc32(path: Path, block: int = 1 << 20) -> int:
-    crc = 0
-    with path.open("rb") as file:
-        while data := file.read(block):
-            crc = zlib.crc32(data, crc)
-    return crc
+def _refuse_to_replace_table(path: Path) -> None:
+    """A table of that name that no job has written may be somebody's only copy."""
+    if path.is_file() and not path.read_bytes().startswith(b",".join(map(str.encode, REPORT_COLUMNS[:2]))):
+        raise CodingError(f"{printable(str(path))}: exists and is no report; move it away or give another output=")
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, REPORT_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({column: _cell(row[column]) for column in REPORT_COLUMNS} for row in rows)
+    return text.getvalue()
 
 
 def _cell(value: Any) -> Any:
     """Empty for what is not known; six decimals are beyond what any of the numbers means."""
     return "" if value is None else round(value, 6) if isinstance(value, float) else value
-
-
-def _printable(text: str) -> str:
-    """`text` on one line."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -26,6 +26,7 @@ class Journal:
     """All rows below `folder`, as far as `refresh` has read them.
 
     latest: the newest outcome of each name, of any run.
+    begun: the newest output of each name that was about to be put in its place, of any run.
     made: which name each output was made from, or was about to be, in any run.
     settled: names whose newest row belongs to the run in progress, so that nobody need look at them again.
 
@@ -36,6 +37,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.latest: dict[str, Row] = {}
+        self.begun: dict[str, Row] = {}
         self.made: dict[str, str] = {}
         self.settled: set[str] = set()
         self._offsets: dict[str, int] = {}
@@ -66,6 +68,8 @@ class Journal:
         for row, writer in arrived:
             if "output" in row:
                 self.made[row["output"]] = row["name"]
+            if row.get("status") == "begun":
+                self.begun[row["name"]] = row
             if row.get("status") not in OUTCOMES:
                 continue
             in_progress = self._has_history or (row["time"] > closed and _is_living_peer(writer))
@@ -74,6 +78,11 @@ class Journal:
                 outcomes.append(row)
         self._has_history = True
         return outcomes
+
+    def newest(self, name: str) -> Row | None:
+        """The last thing noted of a name: its outcome, or an output begun since, which may or may not be there."""
+        rows = [row for row in (self.latest.get(name), self.begun.get(name)) if row is not None]
+        return max(rows, key=lambda row: float(row["time"]), default=None)
 
     def _adopt(self, row: Row, in_progress: bool) -> None:
         name = row["name"]

@@ -44,3 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have counted, each `record_property(what, counts)` a line."""
+    reports = [report for kind in terminalreporter.stats.values() for report in kind if hasattr(report, "when")]
+    counted = [line for report in reports if report.when == "call" for line in report.user_properties]
+    if counted:
+        terminalreporter.section("counts")
+    for what, counts in counted:
+        terminalreporter.write_line(f"{what}: {counts}")

@@ -6,8 +6,6 @@ import csv
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,48 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from tests.command_line import COMPRESS, DECOMPRESS, refuse, report, second_rank, start, succeed
+
 TINY = ("experiment=hyperprior", "debug=tiny")
-
-
-def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    settings = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true", **environment}
-    return subprocess.Popen(
-        [sys.executable, "run.py", *arguments],
-        cwd=REPOSITORY,
-        env=os.environ | settings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    process = start(*arguments, **environment)
-    stdout, stderr = process.communicate(timeout=500)
-    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
-
-
-def succeed(*arguments: str, **environment: str) -> str:
-    done = run(*arguments, **environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def refuse(*arguments: str) -> str:
-    """The one line that the command ends with; anything longer is a failure."""
-    done = run(*arguments)
-    assert done.returncode == 1, done.stderr[-3000:]
-    assert "Traceback" not in done.stderr, done.stderr[-3000:]
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, done.stderr
-    assert "Error executing job" not in done.stderr
-    return lines[0]
-
-
-def report(folder: Path) -> dict[str, dict[str, str]]:
-    with (folder / "report.csv").open(newline="") as file:
-        return {row["name"]: row for row in csv.DictReader(file)}
 
 
 def crop_of(path: Path, target: Path, size: tuple[int, int]) -> None:
@@ -92,10 +51,6 @@ def compressed(trained: Path, photos: Path, tmp_path_factory: pytest.TempPathFac
     output = tmp_path_factory.mktemp("out") / "files"
     succeed(*COMPRESS, f"ckpt={trained / 'codec.safetensors'}", f"input={photos}", f"output={output}")
     return output
-
-
-COMPRESS = ("task=compress", "experiment=hyperprior", "logger=none")
-DECOMPRESS = ("task=decompress", "logger=none")
 
 
 # ---- errors
@@ -309,7 +264,7 @@ def test_when_a_rank_dies_the_exit_code_says_so_and_the_same_command_finishes(
     victim = None
     while victim is None and process.poll() is None:
         assert time.monotonic() < deadline
-        victim = _second_rank(process.pid) if list((tmp_path / "out").rglob("*.lpc")) else None
+        victim = second_rank(process.pid) if list((tmp_path / "out").rglob("*.lpc")) else None
         time.sleep(0.01)
     assert victim is not None, "it finished before a rank could be killed"
     os.kill(victim, signal.SIGKILL)
@@ -323,9 +278,3 @@ def test_when_a_rank_dies_the_exit_code_says_so_and_the_same_command_finishes(
     assert len(rows) == 48
     assert {row["status"] for row in rows.values()} <= {"ok", "skipped"}
     assert not [path for path in (tmp_path / "out").rglob("*.tmp*") if path.is_file()]
-
-
-def _second_rank(pid: int) -> int | None:
-    """The process that Lightning started for rank 1."""
-    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "run.py"], capture_output=True, text=True, check=False)
-    return int(found.stdout.split()[0]) if found.stdout.split() else None

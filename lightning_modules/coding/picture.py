@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -57,6 +57,13 @@ class PackedPicture(NamedTuple):
     payload_bytes: int
 
 
+class UnpackedPicture(NamedTuple):
+    """x_hat: (1, 3, H, W), not clamped."""
+
+    x_hat: Tensor
+    format: PixelFormat
+
+
 def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPicture:
     """Latents of one image -> its `.lpc` file. Raises `ValueError` for a batch, or alpha of another size."""
     alpha, profile = pixel_format.alpha, pixel_format.icc_profile
@@ -75,29 +82,69 @@ def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPic
     return PackedPicture(bitstream.to_bytes(), sum(coded.bits.values()), payload_bytes)
 
 
-def unpack(data: bytes, codec: Codec) -> tuple[Tensor, PixelFormat]:
-    """An `.lpc` file -> x_hat (1, 3, H, W), not clamped, and its pixel format.
+def unpack(data: bytes, codec: Codec) -> UnpackedPicture:
+    """The inverse of `pack`.
 
     Raises `DamagedFile` when any checksum disagrees, `WrongModel` when another model made the file, and no other
     exception than `CodingError`, whatever the bytes.
     """
-    bitstream = read(data)
-    require_model(bitstream, model_fingerprint(codec))
+    (picture,) = unpack_each([data], codec)
+    if isinstance(picture, CodingError):
+        raise picture
+    return picture
+
+
+def unpack_each(files: Sequence[bytes], codec: Codec) -> list[UnpackedPicture | CodingError]:
+    """`unpack` of several files, those of equally large pictures together; what is wrong with one is in its place."""
+    bitstreams = [_readable(data, codec) for data in files]
+    pictures: dict[int, UnpackedPicture | CodingError] = {}
+    by_size: dict[ImageSize, dict[int, Bitstream]] = {}
+    for number, bitstream in enumerate(bitstreams):
+        if isinstance(bitstream, CodingError):
+            pictures[number] = bitstream
+        else:
+            by_size.setdefault(bitstream.image_size, {})[number] = bitstream
+    for size, group in by_size.items():
+        try:
+            with _memory_for(size):
+                pictures |= zip(group, _decode(list(group.values()), codec, size), strict=True)
+        except CodingError as error:
+            pictures |= dict.fromkeys(group, error)
+    return [pictures[number] for number in range(len(files))]
+
+
+def _readable(data: bytes, codec: Codec) -> Bitstream | CodingError:
+    """The file, if it is intact and this codec's."""
+    try:
+        bitstream = read(data)
+        require_model(bitstream, model_fingerprint(codec))
+    except CodingError as error:
+        return error
     if bitstream.codec_id != codec.codec_id:  # two codecs of one set of weights
-        raise WrongModel(
+        return WrongModel(
             f"needs codec {bitstream.codec_id} of model {bitstream.fingerprint.hex()}, have codec {codec.codec_id}; "
             "give the experiment that made the file"
         )
-    with _memory_for(bitstream.image_size):
-        (integers,) = codec.read_integers([bitstream.sections], bitstream.image_size)
+    return bitstream
+
+
+def _decode(files: Sequence[Bitstream], codec: Codec, size: ImageSize) -> Iterator[UnpackedPicture | CodingError]:
+    """Side data is unpacked after the latents were verified: they prove that a picture of this size is there."""
+    found = codec.read_integers([file.sections for file in files], size)
+    sound = [integers for integers in found if not isinstance(integers, CodingError)]
+    x_hats = iter(codec.synthesize(sound, size).split(1) if sound else ())
+    for file, integers in zip(files, found, strict=True):
         if isinstance(integers, CodingError):
-            raise integers
-        pixel_format = _pixel_format(bitstream)
-        return codec.synthesize([integers], bitstream.image_size), pixel_format
+            yield integers
+            continue
+        x_hat = next(x_hats)
+        try:
+            yield UnpackedPicture(x_hat, _pixel_format(file))
+        except CodingError as error:
+            yield error
 
 
 def _pixel_format(bitstream: Bitstream) -> PixelFormat:
-    """Side data is unpacked after the latents were verified: they prove that a picture of this size is there."""
     alpha, icc = bitstream.alpha, bitstream.icc
     return PixelFormat(
         gray=bitstream.gray,

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from callbacks import folder_progress
 from callbacks.folder_progress import FolderProgress
-from lightning_modules.folder_job import FolderJob, Item
+from lightning_modules.folder_job import FolderJob
+from lightning_modules.job_files import Item
 
 TRAINER = L.Trainer.__new__(L.Trainer)
 MODULE = L.LightningModule()

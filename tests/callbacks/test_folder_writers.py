@@ -18,7 +18,8 @@ from callbacks.quality_metrics import OPAQUE_RGB, image_quality
 from callbacks.reconstruction_writer import ReconstructionWriter, png
 from lightning_modules import atomic_file
 from lightning_modules.codec import REPORT_COLUMNS, CodedImage, DecodedImage, Failure, PixelFormat
-from lightning_modules.folder_job import FolderJob, compressed_name, decoded_name
+from lightning_modules.folder_job import FolderJob
+from lightning_modules.job_files import compressed_name, decoded_name
 
 X = torch.randint(0, 256, (1, 3, 6, 4), generator=torch.Generator().manual_seed(0)) / 255.0
 ALPHA = torch.arange(24, dtype=torch.uint8).reshape(6, 4)
@@ -41,7 +42,7 @@ def test_a_coded_image_becomes_its_file_and_its_row(tmp_path: Path) -> None:
     writer = BitstreamWriter(job=job, output_name=compressed_name)
     end_step(writer, coded("a/b.png"))
     end_step(writer, Failure("c.png", "c.png: is empty"))
-    first, second = job.rows(["a/b.png", "c.png"])
+    first, second = job.rows([("a/b.png", tmp_path / "a/b.png"), ("c.png", tmp_path / "c.png")])
     data = (tmp_path / "a" / "b.png.lpc").read_bytes()
     assert data == b"file of a/b.png"
     assert first == dict.fromkeys(REPORT_COLUMNS) | {
@@ -75,7 +76,7 @@ def test_an_output_that_cannot_be_written_fails_alone(
         patch.setattr(atomic_file, "_write_through", refuse)
         end_step(writer, record("a.png"))
     end_step(writer, record("b.png"))
-    first, second = job.rows(["a.png", "b.png"])
+    first, second = job.rows([("a.png", tmp_path / "a.png"), ("b.png", tmp_path / "b.png")])
     assert first["status"] == "failed"
     assert "the disk is full" in first["error"]
     assert second["status"] == "ok"
@@ -93,7 +94,7 @@ def test_an_output_that_cannot_be_written_fails_alone(
 def test_a_decoded_image_becomes_a_png_of_its_format(tmp_path: Path, pixel_format: PixelFormat, mode: str) -> None:
     job = FolderJob(tmp_path)
     end_step(ReconstructionWriter(job=job, output_name=decoded_name), decoded("a/c.jpg.lpc", pixel_format))
-    (row,) = job.rows(["a/c.jpg.lpc"])
+    (row,) = job.rows([("a/c.jpg.lpc", tmp_path / "a/c.jpg.lpc")])
     assert (row["status"], row["bytes"], row["bpp"]) == ("ok", 24, pytest.approx(8.0))
     with Image.open(tmp_path / "a" / "c.jpg.png") as picture:
         assert picture.mode == mode

@@ -18,13 +18,15 @@ def test_files_of_nested_folders_come_with_their_bytes_and_names(tmp_path: Path)
         (tmp_path / name).write_bytes(data)
     (tmp_path / "report.csv").write_text("name,status")
     records = list(BitstreamFolder(input=tmp_path).predict_dataloader())
-    assert records == [CompressedImage(name, data) for name, data in contents.items()]
+    assert records == [[CompressedImage(name, data)] for name, data in contents.items()]
+    batches = list(BitstreamFolder(input=tmp_path, batch_size=2).predict_dataloader())
+    assert batches == [records[0] + records[1], records[2]]
 
 
 def test_one_file_is_an_input(tmp_path: Path) -> None:
     (tmp_path / "received.bin").write_bytes(b"LPC")
     records = list(BitstreamFolder(input=tmp_path / "received.bin").predict_dataloader())
-    assert records == [CompressedImage("received.bin", b"LPC")]
+    assert records == [[CompressedImage("received.bin", b"LPC")]]
 
 
 def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
@@ -44,7 +46,7 @@ def test_a_file_that_cannot_be_had_fails_alone(tmp_path: Path) -> None:
     (tmp_path / "link.lpc").symlink_to(tmp_path / "gone")
     os.mkfifo(tmp_path / "pipe.lpc")
     (tmp_path / "whole.lpc").write_bytes(b"LPC")
-    link, pipe, whole = BitstreamFolder(input=tmp_path).predict_dataloader()
+    ((link, pipe, whole),) = BitstreamFolder(input=tmp_path, batch_size=9).predict_dataloader()
     assert isinstance(link, Failure)
     assert link.error.startswith("link.lpc: no such file")
     assert isinstance(pipe, Failure)
@@ -56,3 +58,9 @@ def test_a_file_that_cannot_be_had_fails_alone(tmp_path: Path) -> None:
 def test_nothing_to_decode_is_one_line(tmp_path: Path, given: str | None) -> None:
     with pytest.raises(CodingError, match="input="):
         BitstreamFolder(input=None if given is None else tmp_path / given).predict_dataloader()
+
+
+def test_a_batch_without_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.lpc").write_bytes(b"LPC")
+    with pytest.raises(CodingError, match="batch_size=0"):
+        BitstreamFolder(input=tmp_path, batch_size=0).predict_dataloader()

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_modules.codec import CodingError, DamagedFile, Latents, PixelFormat, WrongModel
 from lightning_modules.coding import picture
 from lightning_modules.coding.container import fingerprint, read
-from lightning_modules.coding.picture import model_fingerprint, pack, unpack
+from lightning_modules.coding.picture import model_fingerprint, pack, unpack, unpack_each
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 
 SIZE = (37, 70)
@@ -230,3 +230,25 @@ def test_a_model_that_did_not_change_is_not_hashed_again(monkeypatch: pytest.Mon
 
 def test_equal_codecs_are_the_same_model() -> None:
     assert model_fingerprint(tiny_codec()) == model_fingerprint(tiny_codec())
+
+
+def test_files_unpacked_together_are_those_unpacked_alone(codec: HyperpriorCodec) -> None:
+    """Two sizes, one damaged file, one of another model: each in its place."""
+    pictures = [torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(i)) for i, size in enumerate(SIZES)]
+    with torch.no_grad():
+        files = [pack(codec, codec.analyze(x), PixelFormat(gray=i == 2)).data for i, x in enumerate(pictures)]
+        other = tiny_codec(seed=5)
+        files.insert(1, files[0][:-3])
+        files.append(pack(other, other.analyze(pictures[0]), PixelFormat()).data)
+    together = unpack_each(files, codec)
+    assert isinstance(together[1], DamagedFile)
+    assert isinstance(together[-1], WrongModel)
+    for file, picture in zip(files, together, strict=True):
+        if not isinstance(picture, CodingError):
+            alone = unpack(file, codec)
+            assert torch.allclose(alone.x_hat, picture.x_hat, atol=1e-5)
+            assert alone.format == picture.format
+    assert sum(isinstance(picture, CodingError) for picture in together) == 2
+
+
+SIZES = ((40, 50), (30, 20), (40, 50), (40, 50))
