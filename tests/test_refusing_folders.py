@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ def test_a_full_disk_is_a_line_and_the_same_command_goes_on_when_there_is_room_o
     for i in range(12):
         photo(tmp_path / "pictures" / f"{i:02d}.png", 400, i)
     disk, kept = tmp_path / "mount", tmp_path / "kept"
-    command = " ".join(("python run.py", *compress(tmp_path / "pictures", disk)))
+    command = " ".join((sys.executable, "run.py", *compress(tmp_path / "pictures", disk)))
     done = own_mounts(
         f"""
         mount -t tmpfs -o size=80k none {disk}
