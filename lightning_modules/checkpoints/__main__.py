@@ -1,8 +1,8 @@
 """Make a packaged model small: python -m lightning_modules.checkpoints RUN_DIR/codec.safetensors OUT.safetensors
 
 Its weights are rounded to half precision, and those of integer networks to their 8 bits, which halves the file;
-medians and coding tables follow the rounded weights, and with --calibrate the tables are fitted to pictures. What comes out is a model of its own, with its
-own fingerprint.
+medians and coding tables follow the rounded weights, and with --calibrate the tables are fitted to pictures. What
+comes out is a model of its own, with its own fingerprint.
 """
 
 from __future__ import annotations

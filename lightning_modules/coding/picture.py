@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -14,39 +14,18 @@ from torch import Tensor
 from lightning_modules.codec import Codec, CodingError, ImageSize, Latents, PixelFormat, WrongModel
 from lightning_modules.coding.container import Bitstream, fingerprint, read, require_model
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
+from lightning_modules.weight_snapshot import WeightSnapshot
 
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_OUT_OF_MEMORY = "out of memory|allocate memory|not enough memory"
-_fingerprints: WeakKeyDictionary[Codec, tuple[dict[str, Tensor], bytes]] = WeakKeyDictionary()
+_fingerprints: WeakKeyDictionary[Codec, tuple[WeightSnapshot, bytes]] = WeakKeyDictionary()
 
 
 def model_fingerprint(codec: Codec) -> bytes:
-    """8 bytes that name everything the decoder computes with; hashed again only when one bit of it changed.
-
-    The values themselves are compared: addresses and version counters miss writes through `.data` and new
-    tables, and tensors made in inference mode have no counter.
-    """
+    """8 bytes that name everything the decoder computes with; hashed again only when one bit of it changed."""
     state = codec.decoder_state()
     known = _fingerprints.get(codec)
-    if known is None or not _same_bits(state, known[0]):
-        copies = {name: value.detach().clone() for name, value in state.items()}
-        known = _fingerprints[codec] = (copies, fingerprint(state))
+    if known is None or not known[0].equals(state):
+        known = _fingerprints[codec] = (WeightSnapshot(state), fingerprint(state))
     return known[1]
-
-
-def _same_bits(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    def same(a: Tensor, b: Tensor) -> bool:
-        return (
-            (a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape)
-            and torch.equal(_words(a), _words(b))  # unlike ==, tells -0.0 from 0.0 and takes NaN for itself
-        )
-
-    return first.keys() == second.keys() and all(same(first[name], second[name]) for name in first)
-
-
-def _words(value: Tensor) -> Tensor:
-    """Its bits as integers, of its own width: comparing single bytes takes four times as long."""
-    return value.detach().contiguous().view(_INTEGERS[value.element_size()])
 
 
 class PackedPicture(NamedTuple):

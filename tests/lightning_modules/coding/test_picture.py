@@ -243,12 +243,12 @@ def test_files_unpacked_together_are_those_unpacked_alone(codec: HyperpriorCodec
     together = unpack_each(files, codec)
     assert isinstance(together[1], DamagedFile)
     assert isinstance(together[-1], WrongModel)
-    for file, picture in zip(files, together, strict=True):
-        if not isinstance(picture, CodingError):
+    for file, unpacked in zip(files, together, strict=True):
+        if not isinstance(unpacked, CodingError):
             alone = unpack(file, codec)
-            assert torch.allclose(alone.x_hat, picture.x_hat, atol=1e-5)
-            assert alone.format == picture.format
-    assert sum(isinstance(picture, CodingError) for picture in together) == 2
+            assert torch.allclose(alone.x_hat, unpacked.x_hat, atol=1e-5)
+            assert alone.format == unpacked.format
+    assert sum(isinstance(unpacked, CodingError) for unpacked in together) == 2
 
 
 SIZES = ((40, 50), (30, 20), (40, 50), (40, 50))
