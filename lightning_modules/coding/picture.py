@@ -16,6 +16,7 @@ from lightning_modules.coding.container import Bitstream, fingerprint, read, req
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
 from lightning_modules.weight_snapshot import WeightSnapshot
 
+_OUT_OF_MEMORY = "out of memory|allocate memory|not enough memory"
 _fingerprints: WeakKeyDictionary[Codec, tuple[WeightSnapshot, bytes]] = WeakKeyDictionary()
 
 
