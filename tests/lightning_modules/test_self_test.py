@@ -93,6 +93,12 @@ def test_environments_leave_the_process_as_it_was() -> None:
     assert len({one.name for one in environments()}) == len(environments()) >= 15
 
 
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_integers_and_makes_files_that_decode_here(quick: SelfTest) -> None:
+    results = [quick.result(one) for one in environments() if one.device == "cuda"]
+    assert [(result.fault, result.mismatches, result.files) for result in results] == [(None, 0, 3)] * 2
+
+
 @pytest.mark.slow
 def test_kodak_decodes_to_the_same_integers_in_every_environment(
     kodak: list[Path], tmp_path: Path, record_property: Callable[[str, object], None]
