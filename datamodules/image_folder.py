@@ -32,6 +32,7 @@ class ImageFolder(L.LightningDataModule):
     train: what crops are cut from. val, test, input: whole pictures; test falls back to val.
     crop: side in pixels. batch_size: crops per step and rank. steps_per_epoch: steps between validations.
     cache_dir: where pictures to crop lie decoded, 3 bytes a pixel, made on first use.
+    limit: how many of the val, test and input pictures are used, the first ones; None: all.
     job: shares the files of `input` among processes and skips finished ones; None: all files.
     """
 
@@ -51,6 +52,7 @@ class ImageFolder(L.LightningDataModule):
         num_workers: int,
         cache_dir: str | Path,
         seed: int,
+        limit: int | None = None,
         job: FileQueue | None = None,
     ) -> None:
         super().__init__()
@@ -64,6 +66,7 @@ class ImageFolder(L.LightningDataModule):
         self.num_workers = num_workers
         self.cache_dir = Path(cache_dir)
         self.seed = seed
+        self.limit = limit
         self.job = job
         self.allow_zero_length_dataloader_with_multiple_devices = True  # one picture on two ranks is fine
 
@@ -111,14 +114,14 @@ class ImageFolder(L.LightningDataModule):
         return self._sources("test", self.test)
 
     def predict_dataloader(self) -> PendingFiles[SourceImage | Failure]:
-        files = self._files("input", self.input)
+        files = self._files("input", self.input)[: self.limit]
         repeated = [name for name, count in Counter(name for name, _ in files).items() if count > 1]
         if repeated:  # their outputs would overwrite each other
             raise CodingError(f"{repeated[0]}: in two of the input folders; code them one by one")
         return PendingFiles(files, read_source, self.job)
 
     def _sources(self, split: str, roots: Sequence[Path]) -> DataLoader[SourceImage | Failure]:
-        return source_loader(self._files(split, roots), self.rank, self.world_size, self.num_workers)
+        return source_loader(self._files(split, roots)[: self.limit], self.rank, self.world_size, self.num_workers)
 
     def _files(self, split: str, roots: Sequence[Path]) -> list[NamedFile]:
         setting = GIVE_INPUT if split == "input" else f"give a folder or a file with datamodule.{split}="

@@ -129,6 +129,14 @@ def test_test_falls_back_to_val_and_no_val_is_no_validation(pictures: Path) -> N
     assert folder().val_dataloader() == []
 
 
+def test_a_limit_keeps_the_first_pictures_of_every_use_but_training(pictures: Path) -> None:
+    whole, limited = (folder(pictures, test=pictures, input=pictures, limit=limit) for limit in (None, 2))
+    names = [record.name for record in whole.test_dataloader()]
+    assert [record.name for record in limited.test_dataloader()] == names[:2]
+    assert [record.name for record in limited.predict_dataloader()] == names[:2]
+    assert len(limited.predict_dataloader()) == 2
+
+
 def test_coding_takes_the_files_its_queue_hands_out(pictures: Path) -> None:
     class LastFirst:
         def pending(self, items: Sequence[NamedFile]) -> Iterator[NamedFile]:
