@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def kodak(shared: Path) -> list[Path]:
     if not pictures:
         pytest.skip("the shared data holds no data/kodak/kodim*.png")
     return pictures
+
+
+def pytest_configure() -> None:
+    """Tests send Ctrl-C, which a shell lets what it starts in the background ignore: here it counts again."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

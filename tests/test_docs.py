@@ -315,6 +315,17 @@ def test_the_options_of_the_hyperprior_are_documented_whole() -> None:
     assert documented == set(_leaves(OmegaConf.to_container(OmegaConf.load(CONF / "module" / "hyperprior.yaml"))))
 
 
+def test_the_options_of_a_refinement_are_documented_whole() -> None:
+    documented = {SPAN.findall(key)[0] for key, *_ in table("docs/sga.md", "Options")}
+    assert documented == set(_leaves(OmegaConf.to_container(OmegaConf.load(CONF / "inference" / "refinement.yaml"))))
+
+
+def test_the_rows_of_refinement_are_documented_whole() -> None:
+    documented = {row for cells in table("docs/sga.md", "Methods") for row in SPAN.findall(cells[0])}
+    files = {path.stem for path in CONF.glob("inference/*.yaml")} - {"amortized", "refinement"}
+    assert documented == files
+
+
 def _leaves(node: object) -> list[str]:
     if not isinstance(node, dict):
         return [""]

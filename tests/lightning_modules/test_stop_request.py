@@ -160,13 +160,10 @@ def test_an_ignored_signal_stays_ignored() -> None:
         signal.signal(signal.SIGINT, found)
 
 
-def test_a_job_asked_to_stop_hands_out_no_other_item_and_claims_none(tmp_path: Path) -> None:
-    items = [(f"{i}.png", tmp_path / f"{i}.png") for i in range(3)]
-    for _, path in items:
-        path.write_bytes(b"picture")
+def _work_until_asked(connection: Connection, items: list[tuple[str, Path]], output: Path) -> None:
     names = []
     with stop_request.watched(), stop_request.deferred(lambda signum: None):
-        job = FolderJob(tmp_path / "out")
+        job = FolderJob(output)
         for name, _ in job.pending(items):
             os.kill(os.getpid(), signal.SIGTERM)
             while stop_request.requested() is None:
@@ -174,7 +171,15 @@ def test_a_job_asked_to_stop_hands_out_no_other_item_and_claims_none(tmp_path: P
             job.finish(name, f"{name}.lpc", b"coded", {})
             names.append(name)
         job.write_report(items)
-    assert names == ["0.png"]
+    connection.send((names, job.failed))
+
+
+def test_a_job_asked_to_stop_hands_out_no_other_item_and_claims_none(tmp_path: Path) -> None:
+    items = [(f"{i}.png", tmp_path / f"{i}.png") for i in range(3)]
+    for _, path in items:
+        path.write_bytes(b"picture")
+    process, connection = start(_work_until_asked, items, tmp_path / "out")
+    assert receive(connection) == (["0.png"], 2)
+    process.join(20)
     assert (tmp_path / "out" / "0.png.lpc").read_bytes() == b"coded"
     assert list((tmp_path / "out" / ".latentpress" / "claims").iterdir()) == []
-    assert job.failed == 2
