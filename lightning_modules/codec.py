@@ -155,9 +155,11 @@ class Codec(nn.Module, ABC):
 
     codec_id: the byte that names this class in files; unique, never reused.
     hyperparameters: the constructor's keyword arguments, JSON values only, enough to build an equal codec.
+    codes_weights_of: another class whose packaged models this one codes with in its own way; None for most.
     """
 
     codec_id: ClassVar[int]
+    codes_weights_of: ClassVar[type[Codec] | None] = None
     hyperparameters: dict[str, Any]
 
     @abstractmethod
@@ -238,8 +240,12 @@ Inference = Callable[[Codec, Tensor], Latents]
 """How latents are found for an image: `amortized`, or a refinement of what it gives."""
 
 
-def amortized(codec: Codec, x: Tensor) -> Latents:
-    """The encoder network's own answer, one forward pass."""
+def amortized(codec: Codec, x: Tensor, steps: int = 0) -> Latents:
+    """The encoder network's own answer, one forward pass.
+
+    steps: of refinement, for the other inference methods of a sweep that sets one number for all; here none are done.
+    """
+    del steps
     return codec.analyze(x)
 
 

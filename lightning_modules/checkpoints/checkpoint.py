@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from lightning_modules.checkpoints.packaged_model import is_packaged, load_model
-from lightning_modules.checkpoints.state_dict import read_state_dict
+from lightning_modules.checkpoints.state_dict import read_state_dict, without_derived
 from lightning_modules.codec import Codec, CodingError
 
 PACKAGED = Path(__file__).parent
@@ -32,6 +32,9 @@ def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: 
     remedy = "choose the experiment that it was trained with"
     if is_packaged(path):
         codec = load_model(path)
+        if type(codec) is codec_class.codes_weights_of:
+            codec = codec_class.from_weights(without_derived(codec.state_dict()), **codec.hyperparameters).eval()
+            codec.update()
         if not isinstance(codec, codec_class):
             raise CodingError(f"{where}: holds a {type(codec).__name__}, not a {codec_class.__name__}; {remedy}")
         return codec

@@ -56,6 +56,7 @@ def campaign(repository: Path) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.slow
 def test_twenty_thousand_mutants_are_refused_in_one_line_or_decode_to_the_original(
     campaign: dict[str, Any], record_property: Callable[[str, object], None]
 ) -> None:
@@ -72,10 +73,12 @@ def test_twenty_thousand_mutants_are_refused_in_one_line_or_decode_to_the_origin
     assert mutants["lines"] == 1
 
 
+@pytest.mark.slow
 def test_the_valid_files_of_the_campaign_decode(campaign: dict[str, Any]) -> None:
     assert campaign["valid"]["verdicts"] == {"equal": 7}
 
 
+@pytest.mark.slow
 def test_mutants_reach_every_check_of_the_reader(campaign: dict[str, Any]) -> None:
     reached = "\n".join(campaign["mutants"]["verdicts"])
     for check in (
@@ -103,11 +106,13 @@ def test_mutants_reach_every_check_of_the_reader(campaign: dict[str, Any]) -> No
         assert check in reached
 
 
+@pytest.mark.slow
 def test_no_mutant_takes_two_seconds(campaign: dict[str, Any], record_property: Callable[[str, object], None]) -> None:
     record_property("slowest mutant", f"{campaign['mutants']['seconds']:.3f} s, {campaign['mutants']['slowest']}")
     assert campaign["mutants"]["seconds"] < 2
 
 
+@pytest.mark.slow
 def test_no_mutant_takes_twice_the_memory_of_a_valid_file(
     campaign: dict[str, Any], record_property: Callable[[str, object], None]
 ) -> None:
@@ -116,6 +121,7 @@ def test_no_mutant_takes_twice_the_memory_of_a_valid_file(
     assert mutant < 2 * valid
 
 
+@pytest.mark.slow
 def test_a_kilobyte_that_claims_a_huge_picture_is_refused_in_10_ms_and_16_megabytes(
     campaign: dict[str, Any], record_property: Callable[[str, object], None]
 ) -> None:
@@ -126,6 +132,7 @@ def test_a_kilobyte_that_claims_a_huge_picture_is_refused_in_10_ms_and_16_megaby
     assert claims["growth"] < 16 * MEGABYTE
 
 
+@pytest.mark.slow
 def test_a_claim_that_only_decoding_can_refute_takes_less_memory_a_pixel_than_a_picture(
     campaign: dict[str, Any], record_property: Callable[[str, object], None]
 ) -> None:

@@ -1,0 +1,58 @@
+"""The course of a refinement: a record per image and evaluation, as numbers in a CSV and as a picture of curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lightning_modules.sga.trace_plot import Curve, draw_curves
+
+
+class Record(NamedTuple):
+    """One image after `step` updates.
+
+    temperature, method_loss: of the step that led here; NaN before the first. true_loss, bpp, psnr (8-bit pixels),
+    psnr_float: of the hard-rounded latents, with the coding tables. seconds: since the refinement began.
+    """
+
+    step: int
+    temperature: float
+    method_loss: float
+    true_loss: float
+    bpp: float
+    psnr: float
+    psnr_float: float
+    seconds: float
+
+
+class Trace(list[Record]):
+    """Of one image, by step."""
+
+    def csv(self) -> str:
+        """A line per record, its fields as columns; what is not there stays empty."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(Record._fields)
+        writer.writerows(["" if value != value else f"{value:.8g}" for value in record] for record in self)
+        return text.getvalue()
+
+    def png(self) -> bytes:
+        """Losses, bits per pixel and PSNR against the step, as a PNG."""
+        steps = [record.step for record in self]
+        return draw_curves(
+            steps,
+            {
+                "loss": [
+                    Curve("true", [record.true_loss for record in self]),
+                    Curve("method", [record.method_loss for record in self]),
+                ],
+                "bits per pixel": [Curve("", [record.bpp for record in self])],
+                "PSNR in dB": [Curve("", [record.psnr for record in self])],
+            },
+        )
+
+
+Listener = Callable[[Sequence[Trace], float], None]
+"""Told after each evaluation: the traces so far, one an image, and the share of the refinement that is done."""
