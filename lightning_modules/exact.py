@@ -23,7 +23,7 @@ from compressai.layers import GDN
 from torch import Tensor, nn
 
 from lightning_modules.codec import CodingError
-from lightning_modules.exact_product import Dense, Geometry, IntegerWeight, Product, geometry_of, products
+from lightning_modules.exact_product import POINTWISE, Dense, Geometry, IntegerWeight, Product, geometry_of, products
 
 LIMIT = 1 << 15
 """Activations are 16-bit: clamped to [-LIMIT, LIMIT - 1]."""
@@ -203,7 +203,7 @@ class ExactNetwork:
         """
         last = len(network) - 1
         steps = [
-            step_from(layer, _inside(state, f"{i}."), OUTPUT_LIMIT if i == last else LIMIT)
+            step_from(layer, part_of(state, f"{i}."), OUTPUT_LIMIT if i == last else LIMIT)
             for i, layer in enumerate(network)
         ]
         fractions = [state[f"fractions.{i}"] for i in range(len(steps) + 1)]
@@ -269,16 +269,15 @@ def step_from(layer: nn.Module, state: Mapping[str, Tensor], limit: int) -> Step
     if isinstance(layer, TABULATED):
         return Lookup(**state)
     if type(layer) is GDN:  # its subclass computes something else
-        pointwise = geometry_of(nn.Conv2d(1, 1, 1))
-        assert pointwise is not None
-        return (InverseNormalization if layer.inverse else Normalization)(pointwise, **state)
+        return (InverseNormalization if layer.inverse else Normalization)(POINTWISE, **state)
     raise CodingError(
         f"{type(layer).__name__} has no exact form; networks that give coding parameters may hold convolutions "
         f"padded with zeros, linear layers, ReLU, LeakyReLU, GDN and {', '.join(kind.__name__ for kind in TABULATED)}"
     )
 
 
-def _inside(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 

@@ -110,6 +110,10 @@ class Correlation(Geometry):
         return _correlate(padded, weight, self.stride, self.dilation, self.groups)
 
 
+POINTWISE = Correlation((1, 1), (0, 0), (1, 1), 1)
+"""A matrix over channels at each position."""
+
+
 @dataclass(frozen=True)
 class Upsampling(Geometry):
     """`nn.ConvTranspose2d`: (B, C, H, W) -> (B, D, h, w)."""
@@ -173,7 +177,7 @@ class Float64Product:
     wide = __call__
 
 
-class LimbProduct:
+class LimbProduct(Float64Product):
     """Twice a float32 convolution costs half of one in float64, and sums of 8-bit halves are as exact.
 
     Also under kernels that round their operands to TF32 or bfloat16, which hold 8-bit integers, as long as they
@@ -189,9 +193,6 @@ class LimbProduct:
         with torch.backends.nnpack.flags(enabled=False):  # its Winograd transforms are not sums of products
             total = weight.geometry.apply(high, weight.single).double().mul_(LIMB)
             return total.add_(weight.geometry.apply(low, weight.single))
-
-    def wide(self, values: Tensor, weight: IntegerWeight) -> Tensor:
-        return weight.geometry.apply(values, weight.double)
 
 
 class TapProduct:

@@ -76,7 +76,8 @@ def unpack(data: bytes, codec: Codec) -> UnpackedPicture:
 
 def unpack_each(files: Sequence[bytes], codec: Codec) -> list[UnpackedPicture | CodingError]:
     """`unpack` of several files, those of equally large pictures together; what is wrong with one is in its place."""
-    bitstreams = [_readable(data, codec) for data in files]
+    mark = model_fingerprint(codec)  # once for all files: every weight is compared
+    bitstreams = [_readable(data, codec, mark) for data in files]
     pictures: dict[int, UnpackedPicture | CodingError] = {}
     by_size: dict[ImageSize, dict[int, Bitstream]] = {}
     for number, bitstream in enumerate(bitstreams):
@@ -93,11 +94,11 @@ def unpack_each(files: Sequence[bytes], codec: Codec) -> list[UnpackedPicture | 
     return [pictures[number] for number in range(len(files))]
 
 
-def _readable(data: bytes, codec: Codec) -> Bitstream | CodingError:
-    """The file, if it is intact and this codec's."""
+def _readable(data: bytes, codec: Codec, mark: bytes) -> Bitstream | CodingError:
+    """The file, if it is intact and this codec's, whose fingerprint is `mark`."""
     try:
         bitstream = read(data)
-        require_model(bitstream, model_fingerprint(codec))
+        require_model(bitstream, mark)
     except CodingError as error:
         return error
     if bitstream.codec_id != codec.codec_id:  # two codecs of one set of weights

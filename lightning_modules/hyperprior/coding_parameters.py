@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lightning_modules.codec import ImageSize
 from lightning_modules.coding.tables import SCALES, CodingTables, scale_thresholds
-from lightning_modules.exact import ExactNetwork
+from lightning_modules.exact import ExactNetwork, part_of
 from lightning_modules.exact_export import export, float_weights
 from lightning_modules.image_padding import crop
 from lightning_modules.tiling import Footprint, footprint, tiled
@@ -62,8 +62,8 @@ class CodingParameters(NamedTuple):
     @classmethod
     def from_state(cls, h_s: nn.Sequential, state: Mapping[str, Tensor]) -> CodingParameters:
         """The inverse of `state`; errors as `ExactNetwork.from_state`."""
-        network = {name.removeprefix("h_s."): value for name, value in state.items() if name.startswith("h_s.")}
-        return cls(ExactNetwork.from_state(h_s, network), footprint(h_s), state["medians"], state["thresholds"])
+        network = ExactNetwork.from_state(h_s, part_of(state, "h_s."))
+        return cls(network, footprint(h_s), state["medians"], state["thresholds"])
 
     def float_weights(self) -> dict[str, Tensor]:
         """Weights of h_s that the integers stand for, by the codec's names."""

@@ -13,6 +13,7 @@ from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
 from lightning_modules.coding.tables import SCALES, CodingTables, gaussian_tables, tables_from_pmf
+from lightning_modules.exact import part_of
 from lightning_modules.hyperprior.coding_parameters import CodingParameters, integer_parameters
 from lightning_modules.hyperprior.densities import factorized_pmfs, medians
 
@@ -49,7 +50,7 @@ class Derived(NamedTuple):
 
     @classmethod
     def from_state(cls, h_s: nn.Sequential, state: Mapping[str, Tensor]) -> Derived:
-        z_tables, y_tables = (CodingTables.from_state(_inside(state, prefix)) for prefix in ("tables.z.", "tables.y."))
+        z_tables, y_tables = (CodingTables.from_state(part_of(state, prefix)) for prefix in ("tables.z.", "tables.y."))
         return cls(z_tables, y_tables, CodingParameters.from_state(h_s, exact_state(state)))
 
 
@@ -67,8 +68,4 @@ def total_bits(tables: CodingTables, symbols: np.ndarray, indices: np.ndarray) -
 
 def exact_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What `CodingParameters.from_state` takes; empty where no integers are stored."""
-    return _inside(state, "exact.")
-
-
-def _inside(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return part_of(state, "exact.")
