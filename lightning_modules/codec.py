@@ -235,6 +235,13 @@ class LatentVariableCodec(Codec):
         `quantize` decides the rounding: hard, straight-through, noise, or any annealed relaxation.
         """
 
+    def generate_as_coded(self, latents: Latents, quantize: Quantizer) -> Synthesis:
+        """`generate`, with likelihoods under what the coding tables say, where that differs from training's densities.
+
+        What refinement minimises: for hard rounding its rate is, nearly, that of `estimate`.
+        """
+        return self.generate(latents, quantize)
+
 
 Inference = Callable[[Codec, Tensor], Latents]
 """How latents are found for an image: `amortized`, or a refinement of what it gives."""

@@ -68,7 +68,10 @@ def mixture(sigma: float, width: float, weight: float) -> NDArray[np.float64]:
     half = max(1, int(np.ceil(REACH * spread)))
     magnitude = np.abs(np.arange(-half, half + 1))
     parts = [(1.0 - weight, sigma * width), (weight, sigma * width * TAIL_WIDTH)]
-    return sum(
-        (share * (ndtr((0.5 - magnitude) / s) - ndtr((-0.5 - magnitude) / s)) for share, s in parts if share > 0),
-        start=np.zeros(len(magnitude)),
-    )
+    return sum((share * box_mass(magnitude, s) for share, s in parts if share > 0), start=np.zeros(len(magnitude)))
+
+
+def box_mass(magnitudes: NDArray[np.int64], sigmas: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mass of N(0, sigma) within 1/2 of each magnitude, by broadcasting."""
+    mass: NDArray[np.float64] = ndtr((0.5 - magnitudes) / sigmas) - ndtr((-0.5 - magnitudes) / sigmas)
+    return mass

@@ -45,6 +45,7 @@ from lightning_modules.hyperprior.densities import (
     update_medians,
 )
 from lightning_modules.hyperprior.derived_state import Derived, derive, exact_state, total_bits
+from lightning_modules.hyperprior.table_mixtures import table_mixtures
 from lightning_modules.image_padding import ceil_div, crop
 from lightning_modules.quantization import hard_round, uniform_noise
 from lightning_modules.tiling import footprint, tiled
@@ -54,6 +55,9 @@ MEAN_UNIT = 2.0**-MEAN_BITS
 
 LAST_OF_G_A = "g_a.6.weight"
 """(M, N, 5, 5): tells both sizes of a model."""
+
+Density = Callable[[GaussianConditional, Tensor, Tensor, Tensor], Tensor]
+"""From bounds, y_hat, scales and means to the probability of each element; all (B, M, h, w)."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -130,12 +134,19 @@ class HyperpriorCodec(LatentVariableCodec):
         return scales, means
 
     def generate(self, latents: Latents, quantize: Quantizer) -> Synthesis:
+        return self._generate(latents, quantize, gaussian_likelihood)
+
+    def generate_as_coded(self, latents: Latents, quantize: Quantizer) -> Synthesis:
+        """As `generate`, with y under the calibrated tables' own densities."""
+        return self._generate(latents, quantize, table_mixtures(self._require_derived().y_tables).likelihood)
+
+    def _generate(self, latents: Latents, quantize: Quantizer, density: Density) -> Synthesis:
         y, z = latents.variables["y"], latents.variables["z"]
         z_hat = quantize(z, medians(self.entropy_bottleneck))
         scales, means = self.coding_parameters(z_hat, (y.shape[-2], y.shape[-1]))
         y_hat = quantize(y, means)
         likelihoods = {
-            "y": gaussian_likelihood(self.gaussian_conditional, y_hat, scales, means),
+            "y": density(self.gaussian_conditional, y_hat, scales, means),
             "z": factorized_likelihood(self.entropy_bottleneck, z_hat),
         }
         return Synthesis(crop(self.g_s(y_hat).float(), latents.image_size), likelihoods)

@@ -26,9 +26,12 @@ def gaussian_likelihood(conditional: GaussianConditional, y_hat: Tensor, scales:
     """
     distance = (y_hat.float() - means.float()).abs()
     scales = conditional.lower_bound_scale(scales.float())
-    upper = _standard_normal_cdf((0.5 - distance) / scales)
-    lower = _standard_normal_cdf((-0.5 - distance) / scales)
-    return conditional.likelihood_lower_bound(upper - lower)
+    return conditional.likelihood_lower_bound(box_likelihood(distance, scales))
+
+
+def box_likelihood(distance: Tensor, scales: Tensor) -> Tensor:
+    """Mass of N(0, scales) within 1/2 of each distance >= 0."""
+    return _standard_normal_cdf((0.5 - distance) / scales) - _standard_normal_cdf((-0.5 - distance) / scales)
 
 
 def _standard_normal_cdf(value: Tensor) -> Tensor:

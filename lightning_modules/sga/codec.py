@@ -29,6 +29,10 @@ class IntegerGridCodec(HyperpriorCodec):
     def generate(self, latents: Latents, quantize: Quantizer) -> Synthesis:
         return super().generate(latents, lambda value, offset: quantize(value, torch.zeros_like(value)))
 
+    def generate_as_coded(self, latents: Latents, quantize: Quantizer) -> Synthesis:
+        """The tables are those of the trained Gaussians, shifted."""
+        return self.generate(latents, quantize)
+
     def update(self, scale_table: Any = None, force: bool = False) -> bool:
         """As the hyperprior's; the medians are 0, which centres the tables of z on the grid."""
         del scale_table

@@ -57,7 +57,7 @@ class Course:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr * settings.schedule(self.place)
         quantizer = settings.method.quantizer(self.place, self.draw)
-        losses = self.objective.method_loss(self.step_codec.generate(self.latents, quantizer))
+        losses = self.objective.method_loss(self.step_codec.generate_as_coded(self.latents, quantizer))
         gradients = torch.autograd.grad(losses.sum(), leaves)
         for leaf, gradient in zip(leaves, gradients, strict=True):
             leaf.grad = gradient

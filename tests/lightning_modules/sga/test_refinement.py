@@ -67,7 +67,7 @@ def test_straight_through_sees_what_is_coded(codec: HyperpriorCodec, x: Tensor) 
     refine = small(method=methods.StraightThrough(), steps=1)
     refine(codec, x)
     with torch.no_grad():
-        rounded = Objective(x, LMBDA, mse_255).method_loss(codec.generate(codec.analyze(x), hard_round))
+        rounded = Objective(x, LMBDA, mse_255).method_loss(codec.generate_as_coded(codec.analyze(x), hard_round))
     assert refine.trace[0][1].method_loss == pytest.approx(float(rounded), rel=1e-5)
 
 
