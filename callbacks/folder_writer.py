@@ -45,7 +45,7 @@ class FolderWriter(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any
     ) -> None:
         del trainer, pl_module, batch_and_indices
-        for output in outputs if isinstance(outputs, list) else [outputs]:
+        for output in outputs:
             if isinstance(output, Failure):
                 self.job.fail(output.name, output.error)
             elif isinstance(output, self.record):

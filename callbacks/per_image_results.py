@@ -29,23 +29,24 @@ class PerImageResults(L.Callback):
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         del trainer, pl_module
         self.rows: list[IndexedRow] = []
+        self.count = 0
 
     def on_test_batch_end(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
         outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        *batch_and_indices: Any,
     ) -> None:
-        del pl_module, batch, dataloader_idx
-        index = batch_idx * trainer.world_size + trainer.global_rank
-        match outputs:
-            case Failure(name, error):
-                self.rows.append((index, {"name": name, "status": "failed", "error": error}))
-            case CodedImage(name=name):
-                self.rows.append((index, {"name": name, "status": "ok", **coded_row(outputs)}))
+        del pl_module, batch_and_indices
+        for output in outputs:
+            index = self.count * trainer.world_size + trainer.global_rank
+            self.count += 1
+            match output:
+                case Failure(name, error):
+                    self.rows.append((index, {"name": name, "status": "failed", "error": error}))
+                case CodedImage(name=name):
+                    self.rows.append((index, {"name": name, "status": "ok", **coded_row(output)}))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         del pl_module

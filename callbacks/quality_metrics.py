@@ -67,12 +67,13 @@ class QualityMetrics(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any
     ) -> None:
         del trainer, pl_module, batch_and_indices
-        if isinstance(outputs, Failure):
-            self.metrics["failed"].update(1)
-        elif isinstance(outputs, CodedImage):
-            quality = image_quality(outputs.x, outputs.x_hat, outputs.format)
-            for name, value in (quality | image_rates(outputs)).items():
-                self.metrics[name].update(value)
+        for output in outputs:
+            if isinstance(output, Failure):
+                self.metrics["failed"].update(1)
+            elif isinstance(output, CodedImage):
+                quality = image_quality(output.x, output.x_hat, output.format)
+                for name, value in (quality | image_rates(output)).items():
+                    self.metrics[name].update(value)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Every process takes part in the reduction, also one that had no image."""

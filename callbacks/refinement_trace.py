@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,20 +21,19 @@ class Trace(Protocol):
 
 
 class RefinementTrace(L.Callback):
-    """Writes what the module's inference method has left in its `trace`; nothing for a method that has none.
-
-    A picture whose step failed has no trace: the one that is there is of a picture before.
-    """
+    """Writes what the module has in its `traces`, by position in the batch; nothing for a picture that failed."""
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any
     ) -> None:
         del batch_and_indices
-        traces: list[Trace] = getattr(getattr(pl_module, "inference", None), "trace", [])
-        if isinstance(outputs, CodedImage) and traces:
-            base = Path(trainer.default_root_dir) / "traces" / outputs.name
-            write_run_file(base.with_name(f"{base.name}.csv"), traces[0].csv())
-            write_run_file(base.with_name(f"{base.name}.png"), traces[0].png())
+        traces: Mapping[int, Trace] = getattr(pl_module, "traces", {})
+        for position, trace in traces.items():
+            output = outputs[position]
+            if isinstance(output, CodedImage):
+                base = Path(trainer.default_root_dir) / "traces" / output.name
+                write_run_file(base.with_name(f"{base.name}.csv"), trace.csv())
+                write_run_file(base.with_name(f"{base.name}.png"), trace.png())
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.file_listing import GIVE_INPUT, NamedFile, list_images, named_files
 from datamodules.image_file import read_pixels
-from datamodules.pending_files import FileQueue, PendingFiles
+from datamodules.pending_files import Batches, FileQueue, PendingFiles
 from datamodules.source_images import read_source, source_loader
 from datamodules.training_crops import CropDataset, Pixels, cached_pixels, crop_loader
 from lightning_modules.codec import CodingError, Failure, SourceImage
@@ -27,11 +27,12 @@ Roots = str | Path | Sequence[str | Path] | None
 
 
 class ImageFolder(L.LightningDataModule):
-    """Pictures by their use. A batch for training is uint8 crops; any other batch is one record.
+    """Pictures by their use. A batch is uint8 crops for training, one record for validation, else a list of them.
 
     train: what crops are cut from. val, test, input: whole pictures; test falls back to val.
     crop: side in pixels. batch_size: crops per step and rank. steps_per_epoch: steps between validations.
     cache_dir: where pictures to crop lie decoded, 3 bytes a pixel, made on first use.
+    at_once: test and input pictures in a batch: equally large ones among them are processed together.
     limit: how many of the val, test and input pictures are used, the first ones; None: all.
     job: shares the files of `input` among processes and skips finished ones; None: all files.
     """
@@ -52,6 +53,7 @@ class ImageFolder(L.LightningDataModule):
         num_workers: int,
         cache_dir: str | Path,
         seed: int,
+        at_once: int = 1,
         limit: int | None = None,
         job: FileQueue | None = None,
     ) -> None:
@@ -66,6 +68,9 @@ class ImageFolder(L.LightningDataModule):
         self.num_workers = num_workers
         self.cache_dir = Path(cache_dir)
         self.seed = seed
+        if at_once < 1:
+            raise CodingError(f"datamodule.at_once={at_once}: at least one picture is processed at once")
+        self.at_once = at_once
         self.limit = limit
         self.job = job
         self.allow_zero_length_dataloader_with_multiple_devices = True  # one picture on two ranks is fine
@@ -108,20 +113,21 @@ class ImageFolder(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> Sequence[DataLoader[SourceImage | Failure]]:
-        return [self._sources("val", self.val)] if self.val else []
+        return [self._sources("val", self.val, None)] if self.val else []
 
     def test_dataloader(self) -> DataLoader[SourceImage | Failure]:
-        return self._sources("test", self.test)
+        return self._sources("test", self.test, self.at_once)
 
-    def predict_dataloader(self) -> PendingFiles[SourceImage | Failure]:
+    def predict_dataloader(self) -> Batches[SourceImage | Failure]:
         files = self._files("input", self.input)[: self.limit]
         repeated = [name for name, count in Counter(name for name, _ in files).items() if count > 1]
         if repeated:  # their outputs would overwrite each other
             raise CodingError(f"{repeated[0]}: in two of the input folders; code them one by one")
-        return PendingFiles(files, read_source, self.job)
+        return Batches(PendingFiles(files, read_source, self.job), self.at_once)
 
-    def _sources(self, split: str, roots: Sequence[Path]) -> DataLoader[SourceImage | Failure]:
-        return source_loader(self._files(split, roots)[: self.limit], self.rank, self.world_size, self.num_workers)
+    def _sources(self, split: str, roots: Sequence[Path], batch_size: int | None) -> DataLoader[SourceImage | Failure]:
+        files = self._files(split, roots)[: self.limit]
+        return source_loader(files, self.rank, self.world_size, self.num_workers, batch_size)
 
     def _files(self, split: str, roots: Sequence[Path]) -> list[NamedFile]:
         setting = GIVE_INPUT if split == "input" else f"give a folder or a file with datamodule.{split}="

@@ -1,4 +1,4 @@
-"""Whole pictures as records: what evaluation and coding see. Sizes differ, so a batch is one record."""
+"""Whole pictures as records: what evaluation and coding see. Sizes differ, so a batch is a list of records."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class RankShare(Sampler[int]):
 
 
 def source_loader(
-    items: Sequence[NamedFile], rank: int, world_size: int, num_workers: int
+    items: Sequence[NamedFile], rank: int, world_size: int, num_workers: int, batch_size: int | None
 ) -> DataLoader[SourceImage | Failure]:
-    """This rank's share of the pictures; a batch is the record itself."""
+    """This rank's share of the pictures; a batch is a list of records, or for None the record itself."""
     return DataLoader(
         SourceImages(items),
         sampler=RankShare(len(items), rank, world_size),
-        batch_size=None,
+        batch_size=batch_size,
         collate_fn=_unchanged,
         num_workers=num_workers,
     )
 
 
-def _unchanged(record: Any) -> Any:
-    return record
+def _unchanged(records: Any) -> Any:
+    return records

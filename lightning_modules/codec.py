@@ -118,6 +118,14 @@ class Latents(NamedTuple):
     variables: Mapping[str, Tensor]
     image_size: ImageSize
 
+    def split(self) -> list[Latents]:
+        """The images of the batch, each as a batch of one."""
+        count = next(iter(self.variables.values())).shape[0]
+        return [
+            Latents({name: value[i : i + 1] for name, value in self.variables.items()}, self.image_size)
+            for i in range(count)
+        ]
+
 
 class Synthesis(NamedTuple):
     """x_hat: (B, 3, H, W), not clamped. likelihoods: per latent variable, its elements' probabilities."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -18,6 +18,7 @@ from lightning_modules.codec import (
     DecodedImage,
     Failure,
     Inference,
+    Latents,
     SourceImage,
 )
 from lightning_modules.coding.picture import pack, unpack, unpack_each
@@ -37,6 +38,7 @@ class CompressionModule(L.LightningModule):
         self.inference = inference
         self.lmbda = lmbda
         self.seed = seed
+        self.traces: dict[int, Any] = {}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Noise is a function of (seed, step, rank), so a resumed run draws what an unbroken one would have."""
@@ -64,21 +66,50 @@ class CompressionModule(L.LightningModule):
         self.log_dict(terms, batch_size=1, sync_dist=True, on_epoch=True)
         return {"name": image.name, "x": image.x, "x_hat": estimate.x_hat, "bpp": bpp}
 
-    def test_step(self, image: SourceImage | Failure, batch_idx: int) -> CodedImage | Failure:
+    def test_step(self, images: list[SourceImage | Failure], batch_idx: int) -> list[CodedImage | Failure]:
         del batch_idx
-        return self.compress(image)
+        return self.compress(images)
 
-    def predict_step(self, image: SourceImage | Failure, batch_idx: int) -> CodedImage | Failure:
+    def predict_step(self, images: list[SourceImage | Failure], batch_idx: int) -> list[CodedImage | Failure]:
         del batch_idx
-        return self.compress(image)
+        return self.compress(images)
 
-    def compress(self, image: SourceImage | Failure) -> CodedImage | Failure:
-        """One picture -> its file, and what that file decodes to; a fault of this picture is its `Failure`."""
-        if isinstance(image, Failure):
-            return image
+    def compress(self, images: Sequence[SourceImage | Failure]) -> list[CodedImage | Failure]:
+        """Pictures -> their files and what those decode to, in order; latents of equally large ones found together.
+
+        A fault of a picture is its `Failure`. `traces` has what the inference method tells of each, by position.
+        """
+        self.traces = {}
+        done: dict[int, CodedImage | Failure] = {}
+        by_size: dict[torch.Size, dict[int, SourceImage]] = {}
+        for position, image in enumerate(images):
+            if isinstance(image, Failure):
+                done[position] = image
+            else:
+                by_size.setdefault(image.x.shape, {})[position] = image
+        for group in by_size.values():
+            done |= self._compress_together(group)
+        return [done[position] for position in range(len(images))]
+
+    def _compress_together(self, group: Mapping[int, SourceImage]) -> dict[int, CodedImage | Failure]:
+        """Equally large pictures, by position. If finding their latents fails, each is tried alone."""
+        start = time.perf_counter()
+        try:
+            latents = self.inference(self.codec, torch.cat([image.x for image in group.values()]))
+        except CodingError as error:
+            if len(group) > 1:
+                alone = [self._compress_together({position: image}) for position, image in group.items()]
+                return {position: result for one in alone for position, result in one.items()}
+            return {position: Failure(image.name, f"{image.name}: {error}") for position, image in group.items()}
+        seconds = (time.perf_counter() - start) / len(group)
+        self.traces |= dict(zip(group, getattr(self.inference, "trace", ()), strict=False))
+        shares = zip(group.items(), latents.split(), strict=True)
+        return {position: self._write(image, share, seconds) for (position, image), share in shares}
+
+    def _write(self, image: SourceImage, latents: Latents, seconds: float) -> CodedImage | Failure:
+        """The file of one picture, and what it decodes to. seconds: taken to find its latents."""
         try:
             start = time.perf_counter()
-            latents = self.inference(self.codec, image.x)
             packed = pack(self.codec, latents, image.format)
             encoded = time.perf_counter()
             x_hat, _ = unpack(packed.data, self.codec)
@@ -93,7 +124,7 @@ class CompressionModule(L.LightningModule):
             data=packed.data,
             estimated_bits=packed.estimated_bits,
             payload_bytes=packed.payload_bytes,
-            encode_seconds=encoded - start,
+            encode_seconds=seconds + encoded - start,
             decode_seconds=decoded - encoded,
         )
 

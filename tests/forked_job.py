@@ -16,7 +16,7 @@ import torch
 
 from callbacks.bitstream_writer import BitstreamWriter
 from datamodules.file_listing import list_images, named_files
-from datamodules.pending_files import PendingFiles
+from datamodules.pending_files import Batches, PendingFiles
 from datamodules.source_images import read_source
 from lightning_modules import stop_request
 from lightning_modules.checkpoints.checkpoint import nearest_packaged
@@ -49,9 +49,9 @@ def compress(folder: Path, output: Path) -> None:
         module = CompressionModule(codec=CODEC, inference=amortized, lmbda=0.001, seed=0)
         trainer = L.Trainer.__new__(L.Trainer)
         with torch.inference_mode():
-            for batch_idx, image in enumerate(PendingFiles(items, read_source, job)):
-                result = module.predict_step(image, batch_idx)
-                writer.on_predict_batch_end(trainer, module, result, image, batch_idx)
+            for batch_idx, images in enumerate(Batches(PendingFiles(items, read_source, job), 1)):
+                result = module.predict_step(images, batch_idx)
+                writer.on_predict_batch_end(trainer, module, result, images, batch_idx)
         job.write_report(items)
         received = stop_request.requested()
     sys.exit(128 + received if received else min(job.failed, 1))

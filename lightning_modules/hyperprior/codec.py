@@ -166,7 +166,7 @@ class HyperpriorCodec(LatentVariableCodec):
     @full_precision
     def estimate(self, latents: Latents) -> Estimate:
         self.update()
-        coded = [self._integers(image) for image in _split(latents)]
+        coded = [self._integers(image) for image in latents.split()]
         bits = [self._bits(integers) for integers in coded]
         x_hat = self.synthesize(coded, latents.image_size)
         return Estimate(x_hat, {name: torch.tensor([image[name] for image in bits]) for name in bits[0]})
@@ -299,12 +299,3 @@ def _numpy(values: Tensor) -> np.ndarray:
 def _channels(shape: Sequence[int]) -> np.ndarray:
     """Table of each element of z, (N, h, w) flattened: its channel."""
     return np.repeat(np.arange(shape[0], dtype=np.int32), shape[1] * shape[2])
-
-
-def _split(latents: Latents) -> list[Latents]:
-    """A batch as single images."""
-    count = next(iter(latents.variables.values())).shape[0]
-    return [
-        Latents({name: value[i : i + 1] for name, value in latents.variables.items()}, latents.image_size)
-        for i in range(count)
-    ]

@@ -25,8 +25,8 @@ X = torch.randint(0, 256, (1, 3, 6, 4), generator=torch.Generator().manual_seed(
 ALPHA = torch.arange(24, dtype=torch.uint8).reshape(6, 4)
 
 
-def end_step(callback: L.Callback, output: object) -> None:
-    callback.on_predict_batch_end(L.Trainer.__new__(L.Trainer), L.LightningModule(), output, None, 0)
+def end_step(callback: L.Callback, *outputs: object) -> None:
+    callback.on_predict_batch_end(L.Trainer.__new__(L.Trainer), L.LightningModule(), outputs, None, 0)
 
 
 def coded(name: str) -> CodedImage:
@@ -40,8 +40,7 @@ def decoded(name: str, pixel_format: PixelFormat = OPAQUE_RGB) -> DecodedImage:
 def test_a_coded_image_becomes_its_file_and_its_row(tmp_path: Path) -> None:
     job = FolderJob(tmp_path)
     writer = BitstreamWriter(job=job, output_name=compressed_name)
-    end_step(writer, coded("a/b.png"))
-    end_step(writer, Failure("c.png", "c.png: is empty"))
+    end_step(writer, coded("a/b.png"), Failure("c.png", "c.png: is empty"))
     first, second = job.rows([("a/b.png", tmp_path / "a/b.png"), ("c.png", tmp_path / "c.png")])
     data = (tmp_path / "a" / "b.png.lpc").read_bytes()
     assert data == b"file of a/b.png"

@@ -47,7 +47,7 @@ class Outputs(L.LightningModule):
         self.records = records
 
     def test_step(self, batch: Any, batch_idx: int) -> Any:
-        return self.records[batch_idx]
+        return [self.records[batch_idx]]
 
     def test_dataloader(self) -> range:
         return range(len(self.records))
@@ -132,7 +132,7 @@ def _rank(rank: int, store: Path, sizes: list[int], answer: Any) -> None:
     callback.on_test_start(trainer, module)
     x = torch.zeros(1, 3, 10, 10)
     for num_bytes in sizes:
-        callback.on_test_batch_end(trainer, module, coded("", x, x + 0.1, num_bytes))
+        callback.on_test_batch_end(trainer, module, [coded("", x, x + 0.1, num_bytes)])
     callback.on_test_epoch_end(trainer, module)
     answer.send(float(logged["test/bpp"]))
 

@@ -25,21 +25,21 @@ def coded(name: str) -> CodedImage:
     return CodedImage(name, x, x, PixelFormat(), b"", 0.0, 0, 0.0, 0.0)
 
 
-def files_after(folder: Path, outputs: Any, inference: Any) -> list[str]:
+def files_after(folder: Path, outputs: Any, traces: Any) -> list[str]:
     trainer: Any = SimpleNamespace(default_root_dir=str(folder))
-    module: Any = SimpleNamespace(inference=inference)
+    module: Any = SimpleNamespace(traces=traces)
     RefinementTrace().on_predict_batch_end(trainer, module, outputs, None, 0)
     RefinementTrace().on_test_batch_end(trainer, module, outputs, None, 0)
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def test_a_refined_picture_leaves_its_trace_under_its_own_name(tmp_path: Path) -> None:
-    found = files_after(tmp_path, coded("sub/a.png"), SimpleNamespace(trace=[KnownTrace()]))
-    assert found == ["traces/sub/a.png.csv", "traces/sub/a.png.png"]
+    outputs = [Failure("b.png", "broken"), coded("sub/a.png")]
+    assert files_after(tmp_path, outputs, {1: KnownTrace()}) == ["traces/sub/a.png.csv", "traces/sub/a.png.png"]
     assert (tmp_path / "traces" / "sub" / "a.png.csv").read_text() == KnownTrace().csv()
     assert (tmp_path / "traces" / "sub" / "a.png.png").read_bytes() == b"picture"
 
 
 def test_amortized_and_failed_pictures_leave_none(tmp_path: Path) -> None:
-    assert files_after(tmp_path, coded("a.png"), lambda codec, x: None) == []
-    assert files_after(tmp_path, Failure("a.png", "broken"), SimpleNamespace(trace=[KnownTrace()])) == []
+    assert files_after(tmp_path, [coded("a.png")], {}) == []
+    assert files_after(tmp_path, [Failure("a.png", "broken")], {0: KnownTrace()}) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +37,10 @@ def folder(root: Path | None = None, **settings: Any) -> ImageFolder:
     defaults |= {"batch_size": 4, "steps_per_epoch": 6, "num_workers": 0, "seed": 3}
     defaults |= {"cache_dir": (root or Path()).parent / "cache"}
     return ImageFolder(**{**defaults, **settings})
+
+
+def each(batches: Iterable[list[SourceImage | Failure]]) -> list[SourceImage | Failure]:
+    return [record for batch in batches for record in batch]
 
 
 def on_rank(module: ImageFolder, rank: int, world_size: int) -> ImageFolder:
@@ -102,7 +106,7 @@ def test_pixels_to_train_on_are_those_that_are_coded(tmp_path: Path) -> None:
 
 
 def test_evaluation_sees_whole_pictures_in_order_with_names(pictures: Path) -> None:
-    records = list(folder(test=pictures).test_dataloader())
+    records = each(folder(test=pictures).test_dataloader())
     assert [record.name for record in records] == [
         "bad.png",
         "p0.png",
@@ -113,14 +117,16 @@ def test_evaluation_sees_whole_pictures_in_order_with_names(pictures: Path) -> N
     ]
     assert isinstance(records[0], Failure)
     assert all(isinstance(record, SourceImage) for record in records[1:])
-    assert records[-1].x.shape == (1, 3, 5, 3)
+    last = records[-1]
+    assert isinstance(last, SourceImage)
+    assert last.x.shape == (1, 3, 5, 3)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 7])
 def test_ranks_evaluate_every_picture_once(pictures: Path, world_size: int) -> None:
     ranks = [on_rank(folder(test=pictures), rank, world_size) for rank in range(world_size)]
-    names = [record.name for rank in ranks for record in rank.test_dataloader()]
-    assert sorted(names) == sorted(record.name for record in folder(test=pictures).test_dataloader())
+    names = [record.name for rank in ranks for record in each(rank.test_dataloader())]
+    assert sorted(names) == sorted(record.name for record in each(folder(test=pictures).test_dataloader()))
 
 
 def test_test_falls_back_to_val_and_no_val_is_no_validation(pictures: Path) -> None:
@@ -131,10 +137,19 @@ def test_test_falls_back_to_val_and_no_val_is_no_validation(pictures: Path) -> N
 
 def test_a_limit_keeps_the_first_pictures_of_every_use_but_training(pictures: Path) -> None:
     whole, limited = (folder(pictures, test=pictures, input=pictures, limit=limit) for limit in (None, 2))
-    names = [record.name for record in whole.test_dataloader()]
-    assert [record.name for record in limited.test_dataloader()] == names[:2]
-    assert [record.name for record in limited.predict_dataloader()] == names[:2]
+    names = [record.name for record in each(whole.test_dataloader())]
+    assert [record.name for record in each(limited.test_dataloader())] == names[:2]
+    assert [record.name for record in each(limited.predict_dataloader())] == names[:2]
     assert len(limited.predict_dataloader()) == 2
+
+
+def test_evaluation_and_coding_take_as_many_at_once_as_asked(pictures: Path) -> None:
+    module = folder(test=pictures, input=pictures, at_once=4)
+    for batches in (list(module.test_dataloader()), list(module.predict_dataloader())):
+        assert [len(batch) for batch in batches] == [4, 2]
+        assert [record.name for record in each(batches)] == [record.name for record in each(module.test_dataloader())]
+    with pytest.raises(CodingError, match="at_once=0: at least one"):
+        folder(at_once=0)
 
 
 def test_coding_takes_the_files_its_queue_hands_out(pictures: Path) -> None:
@@ -142,14 +157,14 @@ def test_coding_takes_the_files_its_queue_hands_out(pictures: Path) -> None:
         def pending(self, items: Sequence[NamedFile]) -> Iterator[NamedFile]:
             yield from reversed(items[1:])
 
-    everything = [record.name for record in folder(input=pictures).predict_dataloader()]
+    everything = [record.name for record in each(folder(input=pictures).predict_dataloader())]
     assert everything == ["bad.png", "p0.png", "p1.png", "p2.png", "p3.png", "sub/p4.png"]
-    queued = [record.name for record in folder(input=pictures, job=LastFirst()).predict_dataloader()]
+    queued = [record.name for record in each(folder(input=pictures, job=LastFirst()).predict_dataloader())]
     assert queued == everything[:0:-1]
 
 
 def test_one_file_is_an_input_under_its_own_name(pictures: Path) -> None:
-    (record,) = folder(input=pictures / "sub" / "p4.png").predict_dataloader()
+    (record,) = each(folder(input=pictures / "sub" / "p4.png").predict_dataloader())
     assert isinstance(record, SourceImage)
     assert record.name == "p4.png"
 

@@ -31,7 +31,7 @@ def test_missing_pictures_are_fetched_and_the_set_is_whole(kodak: list[Path], tm
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in kodak]
     module = Kodak(root=tmp_path, **settings(tmp_path))
     module.prepare_data()  # nothing left to fetch
-    assert [record.name for record in module.test_dataloader()] == list(SHA256)
+    assert [record.name for batch in module.test_dataloader() for record in batch] == list(SHA256)
 
 
 def test_another_picture_under_the_name_of_one_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ def test_a_batch_is_the_record_and_a_bad_file_fails_alone(tmp_path: Path, num_wo
     Image.new("LA", (2, 2), (9, 77)).save(tmp_path / "gray.png")
     (tmp_path / "bad.png").write_text("no picture")
     items = [(f"sub/{name}", tmp_path / name) for name in ("bad.png", "good.png", "gray.png")]
-    bad, good, gray = source_loader(items, rank=0, world_size=1, num_workers=num_workers)
+    bad, good, gray = source_loader(items, rank=0, world_size=1, num_workers=num_workers, batch_size=None)
+    batches = list(source_loader(items, rank=0, world_size=1, num_workers=num_workers, batch_size=2))
+    assert [[record.name for record in batch] for batch in batches] == [[bad.name, good.name], [gray.name]]
     assert isinstance(bad, Failure)
     assert bad.name == "sub/bad.png"
     assert bad.error.startswith("bad.png: ")
