@@ -17,6 +17,8 @@ from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from lightning_modules.codec import CodingError
+from lightning_modules.perceptual_distance import PerceptualDistance
+from lightning_modules.rate_distortion import mse_255
 
 Distortion = Callable[[Tensor, Tensor], Tensor]
 
@@ -49,6 +51,21 @@ class WeightedError:
             raise CodingError(f"{self.mask}: {height}x{width} pixels, the picture {x.shape[-2]}x{x.shape[-1]}")
         squares = (x_hat.float() - x.float()).square() * self.weights.to(x.device)
         return squares.flatten(1).mean(1) * 255.0**2
+
+
+class PerceptualError:
+    """Mean squared error + weight * LPIPS: textures that look right at the same bits.
+
+    weight: of a distance around 0.2 against squared levels around 100. trunk, weights: of
+    `lightning_modules.perceptual_distance.PerceptualDistance`.
+    """
+
+    def __init__(self, weight: float, trunk: str, weights: str | None = None) -> None:
+        self.weight = weight
+        self.distance = PerceptualDistance(trunk, weights)
+
+    def __call__(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        return mse_255(x, x_hat) + self.weight * self.distance(x, x_hat)
 
 
 def ms_ssim_error(x: Tensor, x_hat: Tensor, scale: float = 1000.0) -> Tensor:

@@ -13,9 +13,10 @@ from torch import Tensor
 from lightning_modules.codec import CodingError, PixelFormat
 from lightning_modules.coding.picture import pack, unpack
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.rate_distortion import mse_255
 from lightning_modules.sga import lever
 from lightning_modules.sga.course import Course
-from lightning_modules.sga.distortion import WeightedError, ms_ssim_error
+from lightning_modules.sga.distortion import PerceptualError, WeightedError, ms_ssim_error
 from lightning_modules.sga.keep import Best
 from lightning_modules.sga.lever import BPP, PSNR, TargetSearch, refinement
 from lightning_modules.sga.refinement import Refinement
@@ -153,6 +154,18 @@ def test_ms_ssim_improves_when_it_is_the_distortion(codec: HyperpriorCodec) -> N
     latents = refine(codec, crop)
     before, after = (codec.estimate(some).x_hat for some in (codec.analyze(crop), latents))
     assert float(ms_ssim_error(crop, after)) < float(ms_ssim_error(crop, before))
+
+
+def test_lpips_falls_when_it_counts(codec: HyperpriorCodec, x: Tensor, shared: Path) -> None:
+    weights = str(shared / "data/lpips_squeezenet/squeezenet1_1_fp16.pth")
+    perceptual = PerceptualError(weight=2000.0, trunk="squeeze", weights=weights)
+    plain, perceived = (
+        codec.estimate(small(steps=30, distortion=distortion)(codec, x)).x_hat for distortion in (mse_255, perceptual)
+    )
+    assert float(perceptual.distance(x, perceived)) < float(perceptual.distance(x, plain))
+    assert float(perceptual(x, perceived)) == pytest.approx(
+        float(mse_255(x, perceived)) + 2000.0 * float(perceptual.distance(x, perceived)), rel=1e-6
+    )
 
 
 def test_ms_ssim_of_a_small_picture_is_refused(x: Tensor) -> None:

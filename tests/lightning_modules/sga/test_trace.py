@@ -73,8 +73,8 @@ def test_a_line_tells_step_loss_gain_rate_quality_and_time() -> None:
     assert line([short_trace()], 1.0) == expected.removesuffix(", 0:00:30 left")
 
 
-def test_progress_is_told_now_and_then_and_not_in_a_terminal() -> None:
-    for interval, terminal, lines in ((0.0, False, 2), (1e6, False, 0), (0.0, True, 0)):
+def test_progress_is_told_now_and_then_in_a_terminal_and_elsewhere() -> None:
+    for interval, terminal, lines in ((0.0, False, 2), (1e6, False, 0), (0.0, True, 2)):
         text = io.StringIO()
         progress = Progress(interval=interval, console=Console(file=text, force_terminal=terminal))
         for length in (1, 2, 3):
