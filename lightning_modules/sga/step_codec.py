@@ -88,6 +88,7 @@ def trial_seconds(codec: LatentVariableCodec, latents: Latents) -> float:
 
 def frozen(codec: LatentVariableCodec, dtype: torch.dtype) -> LatentVariableCodec:
     """A copy without weight gradients, whose sequences of layers compute in `dtype`; only its `generate` is of use."""
+    codec.update()  # its tables travel with the copy
     twin = copy.deepcopy(codec).requires_grad_(False).eval()
     for name, network in list(twin.named_children()):
         if isinstance(network, nn.Sequential):
