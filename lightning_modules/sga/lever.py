@@ -12,6 +12,7 @@ one refinement long, where bisection over whole refinements would be ten.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -51,6 +52,11 @@ MOST_MORE_STEPS = 500
 
 WIDEST = math.log(100.0)
 """How far from the codec's own lmbda, as a factor, it is steered."""
+
+FAR = 3.0
+"""Factor on the codec's own lmbda beyond which another model is worth a line."""
+
+LOG = logging.getLogger(__name__)
 
 Measure = Callable[[LatentVariableCodec, Tensor, Latents], float]
 """(codec, x, latents of one image) -> what is to reach the target."""
@@ -146,6 +152,7 @@ class _Search:
                 self._require(error)
                 break
             self._advance(LEAST_CHUNK, INTEGRAL_AFTER)
+        self._tell_if_far()
         return Latents(self.course.keeper.kept(), self.course.latents.image_size)
 
     def _advance(self, steps: int, gain: float) -> None:
@@ -165,6 +172,15 @@ class _Search:
 
     def _bounded(self, place: float) -> float:
         return max(self.own - WIDEST, min(self.own + WIDEST, place))
+
+    def _tell_if_far(self) -> None:
+        lmbda, own = (math.exp(self._bounded(place)) for place in (self.integral, self.own))
+        if max(lmbda / own, own / lmbda) > FAR:
+            quantity, target = self.settings.quantity, self.settings.target
+            LOG.warning(
+                f"{quantity.name}={target:g} took lmbda={lmbda:.2g}, but this model is made for {own:.2g}: "
+                "another, chosen with ckpt= or lmbda=, does better there"
+            )
 
     def _require(self, error: float) -> None:
         quantity, target = self.settings.quantity, self.settings.target

@@ -57,6 +57,15 @@ def test_each_image_of_a_batch_reaches_the_target_by_itself(codec: HyperpriorCod
         assert lever.decoded_psnr(codec, images[k : k + 1], one) == pytest.approx(30.0, rel=0.02)
 
 
+@pytest.mark.parametrize(("share", "far"), [(0.9, False), (0.7, True)])
+def test_a_target_far_from_what_the_model_is_made_for_is_said(
+    codec: HyperpriorCodec, crop: Tensor, share: float, far: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = share * lever.file_bpp(codec, crop, codec.analyze(crop))
+    TargetSearch(small(steps=50, evaluate_every=50), BPP, target)(codec, crop)
+    assert ("this model is made for 0.005: another" in caplog.text) is far
+
+
 def test_a_rate_out_of_reach_is_one_line_that_says_what_came_of_it(
     codec: HyperpriorCodec, x: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
