@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from lightning_modules.codec import Latents, LatentVariableCodec
 from lightning_modules.quantization import straight_through
 from lightning_modules.rate_distortion import bits
+from lightning_modules.weight_snapshot import WeightSnapshot
 
 MakeStepCodec = Callable[[LatentVariableCodec], LatentVariableCodec]
 """From a codec to what evaluates `generate` in the steps of a refinement."""
@@ -58,6 +59,26 @@ class Fastest:
                 slow, fast = (trial_seconds(make(codec), latents) for make in (float32, bfloat16))
             self._choices[key] = bfloat16 if fast * MARGIN < slow else float32
         return self._choices[key](codec)
+
+
+class Compiled:
+    """What `inside` makes, its networks compiled by torch: a sixth less time a step, after a minute of compiling.
+
+    The twin is kept for the next picture while the codec's weights stay as they are; another size compiles again.
+    """
+
+    def __init__(self, inside: MakeStepCodec) -> None:
+        self.inside = inside
+        self._twin: LatentVariableCodec | None = None
+        self._made_of = WeightSnapshot({})
+
+    def __call__(self, codec: LatentVariableCodec) -> LatentVariableCodec:
+        if self._twin is None or not self._made_of.equals(codec.state_dict()):
+            self._twin, self._made_of = self.inside(codec), WeightSnapshot(codec.state_dict())
+            for network in self._twin.children():
+                if isinstance(network, nn.Sequential):
+                    network.compile(dynamic=False)
+        return self._twin
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from compressai.layers import GDN
 from torch import Tensor
 
-from lightning_modules.codec import Latents
+from lightning_modules.codec import Latents, LatentVariableCodec
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.sga import step_codec
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
@@ -53,6 +55,27 @@ def test_fastest_decides_once_and_by_a_clear_margin(codec: HyperpriorCodec, monk
     for _ in range(2):
         assert next(fastest(codec).g_s.parameters()).dtype == torch.float32  # type: ignore[union-attr]
     assert trials == [1.0, 0.9]
+
+
+@pytest.mark.slow
+def test_a_compiled_twin_computes_the_same_and_is_kept_while_the_weights_are(codec: HyperpriorCodec, x: Tensor) -> None:
+    made: list[object] = []
+
+    def inside(codec: LatentVariableCodec) -> LatentVariableCodec:
+        made.append(step_codec.float32(codec))
+        return made[-1]  # type: ignore[return-value]
+
+    make, latents = step_codec.Compiled(inside), codec.analyze(x)
+    for _ in range(2):
+        found = gradients_of(make(codec), latents)  # type: ignore[arg-type]
+        for expected, value in zip(gradients_of(codec, latents), found, strict=True):
+            assert float((value - expected).norm()) <= 1e-5 * float(expected.norm())
+    assert len(made) == 1
+    another = copy.deepcopy(codec)
+    with torch.no_grad():
+        another.g_s[0].bias.add_(1.0)  # type: ignore[operator]
+    make(another)
+    assert len(made) == 2
 
 
 def test_bfloat16_and_float32_end_at_the_same_loss(codec: HyperpriorCodec) -> None:
