@@ -341,7 +341,7 @@ def test_the_widths_of_the_hyperprior_are_those_of_its_configuration() -> None:
 
 
 def test_every_codec_id_is_documented_and_none_is_used_twice() -> None:
-    source = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("lightning_modules/*/codec.py"))
+    source = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("lightning_modules/**/*codec.py"))
     used = re.findall(r"^    codec_id = (\d+)$", source, re.MULTILINE)
     assert sorted(used) == sorted(row[0] for row in table("docs/format.md", "4. Codecs"))
     assert len(used) == len(set(used)) > 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ from lightning_modules.hyperprior.densities import (
     update_medians,
 )
 from lightning_modules.hyperprior.derived_state import Derived, derive, exact_state, total_bits
+from lightning_modules.hyperprior.networks import HyperNetworks
 from lightning_modules.hyperprior.table_mixtures import table_mixtures
 from lightning_modules.image_padding import ceil_div, crop
 from lightning_modules.quantization import hard_round, uniform_noise
@@ -84,14 +85,15 @@ class HyperpriorCodec(LatentVariableCodec):
     """
 
     codec_id = 1
+    hyper_networks: ClassVar[HyperNetworks] = networks.MEANS_AND_SCALES
 
     def __init__(self, *, N: int, M: int, lmbda: float) -> None:
         super().__init__()
         self.hyperparameters: dict[str, Any] = {"N": N, "M": M, "lmbda": lmbda}
         self.g_a = networks.analysis(N, M)
         self.g_s = networks.synthesis(N, M)
-        self.h_a = networks.hyper_analysis(N, M)
-        self.h_s = networks.hyper_synthesis(N, M)
+        self.h_a = self.hyper_networks.analysis(N, M)
+        self.h_s = self.hyper_networks.synthesis(N, M)
         networks.initialize(self.g_a, self.g_s, self.h_a, self.h_s)
         self.entropy_bottleneck = EntropyBottleneck(N)
         self.entropy_bottleneck.quantiles.requires_grad_(False)  # solved for, not trained: see update_medians
@@ -102,9 +104,11 @@ class HyperpriorCodec(LatentVariableCodec):
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> HyperpriorCodec:
         """N and M are read off the last layer of g_a, (M, N, 5, 5)."""
-        last = state.get(LAST_OF_G_A)
+        last, last_of_h_s = state.get(LAST_OF_G_A), state.get("h_s.4.weight")
         if last is None or last.ndim != 4:
             raise CodingError(f"not a mean-scale hyperprior: it has no {LAST_OF_G_A} of 4 dimensions")
+        if last_of_h_s is not None and len(last_of_h_s) == len(last):
+            raise CodingError("a scale hyperprior, without means; give module=hyperprior_scale")
         codec = cls(N=last.shape[1], M=last.shape[0], lmbda=float(hyperparameters["lmbda"]))
         wanted = dict(codec.named_parameters())  # buffers are constants and tables: none of them is learned
         faults = [f"missing {name}" for name in wanted if name not in state]
@@ -259,7 +263,7 @@ class HyperpriorCodec(LatentVariableCodec):
         if not exact:
             return {}
         M, N = state[LAST_OF_G_A].shape[:2]
-        return CodingParameters.from_state(networks.hyper_synthesis(N, M), exact).float_weights()
+        return CodingParameters.from_state(cls.hyper_networks.synthesis(N, M), exact).float_weights()
 
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
         self._adopt(Derived.from_state(self.h_s, state))

@@ -10,11 +10,12 @@ Convolutions pad with zeros; a stride of 2 halves and rounds up, its transposed 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import torch
 from compressai.layers import GDN
-from torch import nn
+from torch import Tensor, nn
 
 IMAGE_CHANNELS = 3
 LATENT_STRIDE = 16
@@ -78,6 +79,46 @@ def hyper_synthesis(N: int, M: int) -> nn.Sequential:
         nn.LeakyReLU(),
         convolution(wide, 2 * M, 3, 1),
     )
+
+
+class MagnitudesFirst(nn.Sequential):
+    """Layers that see the magnitude of their input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return cast(Tensor, super().forward(input.abs()))
+
+
+def magnitude_analysis(N: int, M: int) -> nn.Sequential:
+    """h_a of the scale hyperprior (Balle et al. 2018, figure 4): (B, M, h, w) -> (B, N, h/4, w/4)."""
+    return MagnitudesFirst(
+        convolution(M, N, 3, 1),
+        nn.ReLU(),
+        convolution(N, N, 5, 2),
+        nn.ReLU(),
+        convolution(N, N, 5, 2),
+    )
+
+
+def scale_synthesis(N: int, M: int) -> nn.Sequential:
+    """Its h_s: (B, N, h, w) -> (B, 2M, 4h, 4w), raw scales, then what would be means. No ReLU: scales are bounded."""
+    return nn.Sequential(
+        upsampling(N, N),
+        nn.ReLU(),
+        upsampling(N, N),
+        nn.ReLU(),
+        convolution(N, 2 * M, 3, 1),
+    )
+
+
+class HyperNetworks(NamedTuple):
+    """From (N, M) to h_a and to h_s."""
+
+    analysis: Callable[[int, int], nn.Sequential]
+    synthesis: Callable[[int, int], nn.Sequential]
+
+
+MEANS_AND_SCALES = HyperNetworks(hyper_analysis, hyper_synthesis)
+SCALES_ONLY = HyperNetworks(magnitude_analysis, scale_synthesis)
 
 
 def fan_in(layer: nn.Conv2d | nn.ConvTranspose2d) -> float:
