@@ -173,15 +173,18 @@ class _Drawing:
             self.pen.ellipse((x - MARKER, y - MARKER, x + MARKER, y + MARKER), fill=colour)
 
     def _names(self) -> None:
-        """Beside their points, where nothing else is; with a line to the point where that is farther away."""
+        """Beside their points, where nothing else is; where that is farther away, with a line to the point."""
         placer = LabelPlacer(self.frame, [place for curve in self.panel.series for place in self._places(curve)])
-        for number, series in enumerate(self.panel.series):
-            colour = COLOURS[number % len(COLOURS)]
-            for point, name in zip(series.points, series.names, strict=False):
-                if not name or not all(map(math.isfinite, point)):
-                    continue
-                place = self._place(point)
-                label = placer.place(place, (self.font.getlength(name), FONT_SIZE))
-                if label.leader:
-                    self.pen.line([place, label.leader], fill=FAINT)
-                self.pen.text((label.box.left, label.box.top - 2), name, fill=colour, font=self.font)
+        named = [
+            (self._place(point), name, COLOURS[number % len(COLOURS)])
+            for number, series in enumerate(self.panel.series)
+            for point, name in zip(series.points, series.names, strict=False)
+            if name and all(map(math.isfinite, point))
+        ]
+        labels = [placer.place(place, (self.font.getlength(name), FONT_SIZE)) for place, name, _ in named]
+        for (place, _, _), label in zip(named, labels, strict=True):
+            if label.leader:
+                self.pen.line([place, label.leader], fill=FAINT)
+        for (_, name, colour), label in zip(named, labels, strict=True):
+            place = label.box.left, label.box.top - 2
+            self.pen.text(place, name, fill=colour, font=self.font, stroke_width=2, stroke_fill=PAPER)

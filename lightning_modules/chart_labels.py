@@ -1,4 +1,4 @@
-"""Places for labels beside points, so that none covers another, a point, or the line that leads to a point."""
+"""Places for labels beside points, so that none covers another, or a point."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-DISTANCES = (7, 12, 20, 30, 42, 56, 72, 90, 110, 132, 156)
+DISTANCES = (7, 12, 20, 30, 42, 56, 72, 90, 110, 132, 156, 182, 210, 240)
 """Pixels from a point to the nearest edge of its label, in the order in which they are tried."""
 
 DIRECTIONS = (0, 180, 270, 90, 315, 45, 225, 135, 338, 22, 202, 158, 292, 68, 248, 112)
@@ -39,7 +39,7 @@ class Box(NamedTuple):
 
 
 class Label(NamedTuple):
-    """leader: where a line from the point ends; None for a label that is near enough."""
+    """leader: where a line from the point ends, which labels may cover; None for a label that is near enough."""
 
     box: Box
     leader: Point | None
@@ -53,18 +53,14 @@ class LabelPlacer:
         self.taken = [_around(point) for point in points]
 
     def place(self, point: Point, size: tuple[float, float]) -> Label:
-        """The nearest free place for a label of `size` (width, height); where all are taken, the first of them."""
-        candidates = [_candidate(point, size, d, angle) for d in DISTANCES for angle in DIRECTIONS]
-        label = next((label for label in candidates if self._is_free(label, point)), candidates[0])
-        self.taken += [label.box, *_steps(point, label)]
+        """The nearest free place for a label of `size` (width, height); where all are taken, the farthest."""
+        candidates = [_candidate(point, size, distance, angle) for distance in DISTANCES for angle in DIRECTIONS]
+        label = next((label for label in candidates if self._is_free(label.box)), candidates[-1])
+        self.taken.append(label.box)
         return label
 
-    def _is_free(self, label: Label, point: Point) -> bool:
-        own = _around(point)
-        steps = [step for step in _steps(point, label) if not step.overlaps(own)]
-        return self.frame.contains(label.box) and not any(
-            area.overlaps(taken) for area in (label.box, *steps) for taken in self.taken if taken != own
-        )
+    def _is_free(self, box: Box) -> bool:
+        return self.frame.contains(box) and not any(box.overlaps(other) for other in self.taken)
 
 
 def _candidate(point: Point, size: tuple[float, float], distance: float, angle: float) -> Label:
@@ -79,13 +75,3 @@ def _candidate(point: Point, size: tuple[float, float], distance: float, angle: 
 def _around(point: Point) -> Box:
     x, y = point
     return Box(x - CLEARANCE, y - CLEARANCE, x + CLEARANCE, y + CLEARANCE)
-
-
-def _steps(point: Point, label: Label) -> list[Box]:
-    """Small boxes along the line from a point to its label, the ends apart."""
-    if label.leader is None:
-        return []
-    (x, y), (end_x, end_y) = point, label.leader
-    shares = [k / 12 for k in range(1, 12)]
-    places = [(x + share * (end_x - x), y + share * (end_y - y)) for share in shares]
-    return [Box(across - 1, down - 1, across + 1, down + 1) for across, down in places]

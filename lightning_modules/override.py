@@ -44,9 +44,15 @@ def folder_name(texts: Iterable[str], left_out: Collection[str] = ()) -> str:
     """
     overrides = [override for override in map(parse, texts) if override.key not in left_out]
     keys = [override.key for override in overrides]
-    words = (f"{_safe(short_key(key, keys))}-{_safe(value)[-MOST_CHARACTERS:]}" for key, value in overrides)
+    words = (f"{_safe(short_key(key, keys))}-{_end_of(_safe(value))}" for key, value in overrides)
     name = "_".join(word.strip("-_.") for word in words)
     return name.encode()[:MOST_BYTES].decode(errors="ignore")
+
+
+def _end_of(value: str) -> str:
+    """Whole words, where there are several."""
+    end = value[-MOST_CHARACTERS:]
+    return end if end == value else end.partition("_")[2] or end
 
 
 def _safe(text: str) -> str:
