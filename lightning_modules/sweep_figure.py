@@ -77,18 +77,25 @@ def loss_panel(found: Sequence[Curve], studied: str) -> Panel:
     known = all(row.loss_percent is not None for curve in found for row in curve.rows)
     points = [[(float(row.settings[studied]), _loss(row, known)) for row in curve.rows] for curve in found]
     series = [Series(_legend(curve, found), p) for curve, p in zip(found, points, strict=True)]
-    unit = "loss in % of the amortised loss" if known else "loss = lmbda * mse + bpp"
+    unit = "loss in % of the best amortised one" if known else "loss = lmbda * mse + bpp"
     wide = is_wide(x for curve in points for x, _ in curve)
     return Panel(f"loss by {studied}", studied, unit, series, log_x=wide)
 
 
 def envelope(points: Sequence[Point]) -> list[Point]:
-    """Of (rate, quality): those that no other point surpasses in quality at its rate or below, by rate."""
+    """Of (rate, quality), by rate: those that no other point surpasses, nor a mixture of two (the upper hull)."""
     best: list[Point] = []
     for point in sorted(points, key=lambda p: (p[0], -p[1])):
-        if not best or point[1] > best[-1][1]:
-            best.append(point)
+        if best and point[1] <= best[-1][1]:
+            continue
+        while len(best) > 1 and _slope(best[-2], best[-1]) <= _slope(best[-1], point):
+            best.pop()
+        best.append(point)
     return best
+
+
+def _slope(one: Point, other: Point) -> float:
+    return (other[1] - one[1]) / (other[0] - one[0])
 
 
 def _legend(curve: Curve, found: Sequence[Curve]) -> str:

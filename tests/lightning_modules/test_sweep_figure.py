@@ -45,7 +45,7 @@ def test_the_numeric_setting_with_the_most_values_is_studied_and_the_others_make
 def test_the_loss_is_drawn_in_percent_against_the_studied_setting(tmp_path: Path) -> None:
     table = sweep_of(tmp_path, ("inference.lr", ["1", "2"]), ("inference", ["sga", "sga_ssl"]))
     panel = loss_panel(curves(table, "inference.lr"), "inference.lr")
-    assert (panel.x_label, panel.y_label) == ("inference.lr", "loss in % of the amortised loss")
+    assert (panel.x_label, panel.y_label) == ("inference.lr", "loss in % of the best amortised one")
     assert [series.label for series in panel.series] == ["sga", "sga_ssl"]
     percent = [row.loss_percent for row in table if row.settings["inference"] == "sga"]
     assert panel.series[0].points == list(zip([1.0, 2.0], percent, strict=True))
@@ -76,8 +76,19 @@ def test_curves_along_the_rate_have_an_envelope(tmp_path: Path) -> None:
     assert panel.backdrop.points == envelope([point for series in panel.series for point in series.points])
 
 
-def test_the_envelope_leaves_out_what_another_point_surpasses() -> None:
-    assert envelope([(0.3, 31.0), (0.1, 28.0), (0.2, 27.0), (0.3, 30.0), (0.4, 31.0)]) == [(0.1, 28.0), (0.3, 31.0)]
+@pytest.mark.parametrize(
+    ("points", "best"),
+    [
+        ([(0.3, 31.0), (0.1, 28.0), (0.2, 27.0), (0.3, 30.0), (0.4, 31.0)], [(0.1, 28.0), (0.3, 31.0)]),
+        ([(0.1, 28.0), (0.2, 28.5), (0.3, 31.0), (0.4, 31.5)], [(0.1, 28.0), (0.3, 31.0), (0.4, 31.5)]),
+        ([(0.1, 28.0), (0.1, 29.0)], [(0.1, 29.0)]),
+        ([], []),
+    ],
+)
+def test_the_envelope_leaves_out_what_another_point_or_a_mixture_of_two_surpasses(
+    points: list[tuple[float, float]], best: list[tuple[float, float]]
+) -> None:
+    assert envelope(points) == best
 
 
 def test_of_many_points_the_ends_of_curves_are_named(tmp_path: Path) -> None:
