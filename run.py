@@ -14,7 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,22 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach `explain`, which 
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
     InstantiationException,
     MissingConfigException,
 )
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 CONF = Path(__file__).resolve().parent / "conf"
 RUN_FILE = "run.yaml"
 MODEL_FILE = "codec.safetensors"
 JOB_FOLDER = "LATENTPRESS_JOB_FOLDER"
-"""Environment variable by which the first process of a job tells the others which job of a sweep they serve."""
+"""Environment variable by which the first process of a sweep's job tells the others which job they serve."""
 
 
 class UserError(Exception):
@@ -67,14 +69,35 @@ def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def sweep_name() -> str | None:
+def sweep_dir() -> Path | None:
     """The folder of the sweep that this job belongs to; None outside sweeps."""
     config = HydraConfig.get()
-    return Path(config.sweep.dir).name if str(config.mode).endswith("MULTIRUN") else None
+    return Path(config.sweep.dir) if str(config.mode).endswith("MULTIRUN") else None
 
 
-for resolver in (at_or_below, run_dir, short_hash, sweep_name):
+def sweep_name() -> str | None:
+    """That folder's own name."""
+    folder = sweep_dir()
+    return folder.name if folder else None
+
+
+def job_folder() -> str:
+    """Of a job of a sweep: its number, and how it differs from the others."""
+    from lightning_modules.override import folder_name
+
+    config = HydraConfig.get()
+    name = folder_name(config.overrides.task, config.job.config.override_dirname.exclude_keys)
+    return f"{config.job.num}_{name}".rstrip("_")
+
+
+def once(value: str) -> str:
+    """The value that it had for the sweep as a whole, for each of its jobs: all lie in one folder."""
+    return value
+
+
+for resolver in (at_or_below, run_dir, short_hash, sweep_name, job_folder):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+OmegaConf.register_new_resolver(once.__name__, once, replace=True, use_cache=True)
 
 
 # ---- building what a configuration names
@@ -280,13 +303,14 @@ def main(cfg: DictConfig) -> None:
         cfg = stored_run(cfg, overrides)
     from lightning_modules import stop_request
 
-    with stop_request.watched() if cfg.task.name in FOLDER_TASKS else nullcontext():
+    with stop_request.watched() if cfg.task.name in FOLDER_TASKS else nullcontext(), recorded(cfg, overrides):
         run_task(cfg, overrides)
 
 
 def run_task(cfg: DictConfig, overrides: list[str]) -> None:
     found = dict(os.environ)
-    os.environ[JOB_FOLDER] = str(cfg.paths.output_dir)
+    if sweep_dir() is not None:
+        os.environ[JOB_FOLDER] = str(cfg.paths.output_dir)
     import lightning
 
     quieten()
@@ -301,7 +325,7 @@ def run_task(cfg: DictConfig, overrides: list[str]) -> None:
         with open_dict(cfg):
             TASKS[cfg.task.name](cfg)
     except Exception as error:
-        if sweep_name() is not None or explain(error) is None:
+        if sweep_dir() is not None or explain(error) is None:
             raise  # a sweep goes on with its other jobs, and reports this one at its end
         sys.exit(report(error))
     finally:
@@ -329,12 +353,62 @@ def quieten() -> None:
     )
 
 
+# ---- sweeps
+
+
+class SweepStart(Callback):
+    """What jobs are to know of their sweep, and `entry` after it."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Names of jobs leave out what is the same for all; the configuration stays, also when a job fails."""
+        del kwargs
+        same = ",".join(f"'{key}'" for key in same_for_all(config))
+        with read_write(config):
+            config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{same}]")
+        HydraConfig.instance().set_config(config)
+
+
+def same_for_all(config: DictConfig) -> list[str]:
+    """Keys that a sweep gives one value, on its command line or in its experiment."""
+    presets = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    overrides = OverridesParser.create().parse_overrides([*presets, *config.hydra.overrides.task])
+    swept = {override.key_or_group: override.is_sweep_override() for override in overrides}
+    return [key for key, several in swept.items() if not several]
+
+
+@contextmanager
+def recorded(cfg: DictConfig, overrides: list[str]) -> Iterator[None]:
+    """Leave in the folder of a sweep's job what became of it."""
+    if sweep_dir() is None:
+        yield
+        return
+    from lightning_modules.sweep_job import UNFINISHED, SweepJob
+
+    folder, job = Path(cfg.paths.output_dir), SweepJob(HydraConfig.get().job.num, cfg.task.name, overrides, UNFINISHED)
+    job.write(folder)
+    try:
+        yield
+    except Exception as error:
+        job._replace(error=explain(error) or f"{type(error).__name__}: {error}".partition("\n")[0]).write(folder)
+        raise
+    job._replace(error=None).write(folder)
+
+
+def summarize_sweep() -> None:
+    """One table of what the jobs of the sweep have measured, if this was one."""
+    folder = sweep_dir() if HydraConfig.initialized() else None
+    if folder is not None and folder.is_dir():
+        from lightning_modules.sweep_summary import summarize
+
+        summarize(folder)
+
+
 def serve_one_job() -> None:
     """Make a process that Lightning started for one job of a sweep do that job, not the whole sweep again."""
-    if "LOCAL_RANK" in os.environ and JOB_FOLDER in os.environ and {"-m", "--multirun"} & set(sys.argv):
+    if "LOCAL_RANK" in os.environ and JOB_FOLDER in os.environ:
         folder = os.environ[JOB_FOLDER]
         where = [f"--config-path={folder}/.hydra", "--config-name=config"]
-        sys.argv[1:] = [*where, f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
+        sys.argv[1:] = [*where, f"hydra.run.dir='{folder}'", "hydra.output_subdir=null"]
 
 
 def explain(error: BaseException) -> str | None:
@@ -381,7 +455,10 @@ def entry() -> int:
     """Run, and make one line of what users can mend. 0: all done. 1: something failed. 130, 143: interrupted."""
     serve_one_job()
     try:
-        main()
+        try:
+            main()
+        finally:
+            summarize_sweep()
     except Stopped as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code

@@ -12,9 +12,11 @@ import lightning as L
 
 from callbacks.image_row import coded_row
 from callbacks.run_file import write_run_file
-from lightning_modules.codec import REPORT_COLUMNS, CodedImage, Failure
+from lightning_modules.codec import REPORT_COLUMNS, Codec, CodedImage, Failure
 
 RESULTS_NAME = "results.csv"
+RESULT_COLUMNS = (*REPORT_COLUMNS, "lmbda", "loss")
+"""lmbda: weight of the loss. loss: lmbda * mse + bpp, of the 8-bit pixels and the whole file that are reported."""
 
 IndexedRow = tuple[int, dict[str, Any]]
 """(position of the image in the data set, its row)."""
@@ -23,8 +25,12 @@ IndexedRow = tuple[int, dict[str, Any]]
 class PerImageResults(L.Callback):
     """Collects a row per image while testing; the first process merges what all of them leave as files.
 
+    lmbda: weight of the loss; None: what the codec was trained for.
     Image `k` of process `r` of `n` is number `k * n + r` of the data set, as the test samplers deal them.
     """
+
+    def __init__(self, lmbda: float | None = None) -> None:
+        self.lmbda = lmbda
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         del trainer, pl_module
@@ -38,7 +44,7 @@ class PerImageResults(L.Callback):
         outputs: Any,
         *batch_and_indices: Any,
     ) -> None:
-        del pl_module, batch_and_indices
+        del batch_and_indices
         for output in outputs:
             index = self.count * trainer.world_size + trainer.global_rank
             self.count += 1
@@ -46,7 +52,8 @@ class PerImageResults(L.Callback):
                 case Failure(name, error):
                     self.rows.append((index, {"name": name, "status": "failed", "error": error}))
                 case CodedImage(name=name):
-                    self.rows.append((index, {"name": name, "status": "ok", **coded_row(output)}))
+                    row = {"name": name, "status": "ok", **coded_row(output)}
+                    self.rows.append((index, row | rate_distortion_loss(row, self._lmbda_of(pl_module))))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         del pl_module
@@ -60,14 +67,28 @@ class PerImageResults(L.Callback):
             for part in parts:
                 part.unlink()
 
+    def _lmbda_of(self, pl_module: L.LightningModule) -> float | None:
+        if self.lmbda is not None:
+            return self.lmbda
+        codec: Codec | None = getattr(pl_module, "codec", None)
+        return None if codec is None else codec.hyperparameters.get("lmbda")
+
+
+def rate_distortion_loss(row: dict[str, Any], lmbda: float | None) -> dict[str, Any]:
+    """The columns `lmbda` and `loss` of a row with `bpp` and `psnr`; nothing for a codec that has no lmbda."""
+    if lmbda is None:
+        return {}
+    mse = 255.0**2 / 10.0 ** (row["psnr"] / 10.0)
+    return {"lmbda": f"{lmbda:g}", "loss": lmbda * mse + row["bpp"]}
+
 
 def results_table(rows: list[IndexedRow]) -> str:
     """The rows as CSV, in the order of their positions."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, REPORT_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, RESULT_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for _, row in sorted(rows, key=lambda item: item[0]):
-        cells = {column: row.get(column) for column in REPORT_COLUMNS}
+        cells = {column: row.get(column) for column in RESULT_COLUMNS}
         writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in cells.items()})
     return text.getvalue()
 

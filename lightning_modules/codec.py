@@ -45,7 +45,7 @@ REPORT_COLUMNS = (
     "decode_seconds",
     "error",
 )
-"""The columns of every table with one row per picture, in the order in which they are written."""
+"""The columns of every table with one row per picture, in the order in which they are written, before any others."""
 
 
 class PixelFormat(NamedTuple):
@@ -255,12 +255,13 @@ Inference = Callable[[Codec, Tensor], Latents]
 """How latents are found for an image: `amortized`, or a refinement of what it gives."""
 
 
-def amortized(codec: Codec, x: Tensor, steps: int = 0) -> Latents:
+def amortized(codec: Codec, x: Tensor, steps: int = 0, lmbda: float | None = None) -> Latents:
     """The encoder network's own answer, one forward pass.
 
-    steps: of refinement, for the other inference methods of a sweep that sets one number for all; here none are done.
+    steps, lmbda: of refinement, for the other inference methods of a sweep that sets one value for all; here no steps
+    are done, and the latents are the same for any weight.
     """
-    del steps
+    del steps, lmbda
     return codec.analyze(x)
 
 

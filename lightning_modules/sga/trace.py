@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lightning_modules.sga.trace_plot import Curve, draw_curves
+from lightning_modules.chart import Panel, Series, draw
 
 
 class Record(NamedTuple):
@@ -40,18 +40,16 @@ class Trace(list[Record]):
 
     def png(self) -> bytes:
         """Losses, bits per pixel and PSNR against the step, as a PNG."""
-        steps = [record.step for record in self]
-        return draw_curves(
-            steps,
-            {
-                "loss": [
-                    Curve("true", [record.true_loss for record in self]),
-                    Curve("method", [record.method_loss for record in self]),
-                ],
-                "bits per pixel": [Curve("", [record.bpp for record in self])],
-                "PSNR in dB": [Curve("", [record.psnr for record in self])],
-            },
-        )
+        losses = [self._series("true", "true_loss"), self._series("method", "method_loss")]
+        panels = [
+            Panel("loss = lmbda * distortion + bpp", "step", "loss", losses),
+            Panel("rate", "step", "bits per pixel", [self._series("", "bpp")]),
+            Panel("quality", "step", "PSNR in dB", [self._series("", "psnr")]),
+        ]
+        return draw(panels)
+
+    def _series(self, label: str, column: str) -> Series:
+        return Series(label, [(record.step, getattr(record, column)) for record in self])
 
 
 Listener = Callable[[Sequence[Trace], float], None]

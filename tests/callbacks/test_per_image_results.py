@@ -42,9 +42,28 @@ def test_rows_of_all_processes_come_in_input_order(tmp_path: Path) -> None:
     with (tmp_path / "results.csv").open(newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
-    assert reader.fieldnames == list(REPORT_COLUMNS)
+    assert reader.fieldnames == [*REPORT_COLUMNS, "lmbda", "loss"]
     assert [row["name"] for row in rows] == [record.name for record in records]
     assert [row["status"] for row in rows] == ["ok"] * 4 + ["failed"]
     assert (rows[0]["bytes"], rows[0]["bpp"], rows[0]["ms_ssim"]) == ("10", "5.0", "")
     assert rows[4]["error"] == "4.png: is empty"
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+def loss_of(folder: Path, lmbda: float | None, module: Any) -> tuple[str, str]:
+    """The columns `lmbda` and `loss` of one picture: 5 bpp, an error of 26 levels in every pixel, rounded from 25.5."""
+    trainer, callback = rank_trainer(folder, 0, 1), PerImageResults(lmbda)
+    callback.on_test_start(trainer, module)
+    callback.on_test_batch_end(trainer, module, [coded("a.png")], None, 0)
+    callback.on_test_end(trainer, module)
+    with (folder / "results.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    return row["lmbda"], row["loss"]
+
+
+def test_the_loss_has_the_weight_of_the_inference_or_else_that_the_codec_was_trained_for(tmp_path: Path) -> None:
+    module = SimpleNamespace(codec=SimpleNamespace(hyperparameters={"lmbda": 0.01}), lmbda=0.5)
+    assert loss_of(tmp_path, None, module) == ("0.01", f"{0.01 * 26**2 + 5}")
+    assert loss_of(tmp_path, 1e-7, module) == ("1e-07", f"{1e-7 * 26**2 + 5:.6f}")
+    assert loss_of(tmp_path, 0.0, module) == ("0", "5.0")
+    assert loss_of(tmp_path, None, SimpleNamespace(codec=SimpleNamespace(hyperparameters={}))) == ("", "")

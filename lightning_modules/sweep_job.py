@@ -1,0 +1,144 @@
+"""One job of a sweep as its folder tells of it, at once and a year later: what was changed, what came out.
+
+`job.json` is written before a job begins and again when it has ended, so that one that was killed is known by it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from lightning_modules.atomic_file import write_atomically
+from lightning_modules.override import parse
+
+RECORD_NAME = "job.json"
+UNFINISHED = "ended before it was done; the same command does it again"
+
+Picture = dict[str, str]
+"""A row of `results.csv`."""
+
+
+class SweepJob(NamedTuple):
+    """number: its place in the sweep. overrides: as typed. error: one line; None when all went well."""
+
+    number: int
+    task: str
+    overrides: list[str]
+    error: str | None
+
+    def write(self, folder: Path) -> None:
+        write_atomically(folder / RECORD_NAME, json.dumps(self._asdict(), indent=2).encode())
+
+
+class Means(NamedTuple):
+    """Of the pictures that did not fail; None for what was not measured.
+
+    loss: lmbda * mse of 8-bit pixels (0-255 scale) + bits per pixel of the file. seconds: to make a file and to decode
+    it. estimated_loss: with the bits of the coding tables instead of the file's; amortized_loss: the same of what the
+    encoder network says, before any refinement.
+    """
+
+    bpp: float | None = None
+    psnr: float | None = None
+    ms_ssim: float | None = None
+    loss: float | None = None
+    seconds: float | None = None
+    estimated_loss: float | None = None
+    amortized_loss: float | None = None
+
+
+class Outcome(NamedTuple):
+    """pictures: names of those that were measured. failed: how many were not. lmbda: weight of the loss, as written.
+
+    refined: whether there are traces.
+    """
+
+    job: SweepJob
+    folder: Path
+    overrides: dict[str, str]
+    pictures: tuple[str, ...] = ()
+    failed: int = 0
+    lmbda: str = ""
+    refined: bool = False
+    means: Means = Means()
+
+
+def outcomes(sweep: Path) -> list[Outcome]:
+    """Of all jobs whose folder lies in that of the sweep, by number."""
+    records = sorted((SweepJob(**json.loads(path.read_text())), path.parent) for path in sweep.glob(f"*/{RECORD_NAME}"))
+    return [outcome(job, folder) for job, folder in records]
+
+
+def outcome(job: SweepJob, folder: Path) -> Outcome:
+    """What `folder` holds of a job: nothing is measured of one that failed."""
+    overrides = dict(parse(text) for text in job.overrides)
+    path = folder / "results.csv"
+    if job.error is not None or not path.is_file():
+        return Outcome(job, folder, overrides)
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = list(csv.DictReader(file))
+    measured = [row for row in rows if row["status"] == "ok"]
+    return Outcome(
+        job,
+        folder,
+        overrides,
+        tuple(row["name"] for row in measured),
+        len(rows) - len(measured),
+        measured[0].get("lmbda", "") if measured else "",
+        (folder / "traces").is_dir(),
+        _means(measured, folder / "traces"),
+    )
+
+
+def _means(pictures: Sequence[Picture], traces: Path) -> Means:
+    estimated = [_estimated_loss(picture) for picture in pictures]
+    amortized = [_amortized_loss(picture, traces) for picture in pictures] if traces.is_dir() else estimated
+    return Means(
+        bpp=_mean(_number(picture, "bpp") for picture in pictures),
+        psnr=_mean(_number(picture, "psnr") for picture in pictures),
+        ms_ssim=_mean(_number(picture, "ms_ssim") for picture in pictures),
+        loss=_mean(_number(picture, "loss") for picture in pictures),
+        seconds=_mean(_seconds(picture) for picture in pictures),
+        estimated_loss=_mean_of_all(estimated),
+        amortized_loss=_mean_of_all(amortized),
+    )
+
+
+def _estimated_loss(picture: Picture) -> float | None:
+    loss, bpp, estimated = (_number(picture, column) for column in ("loss", "bpp", "bpp_estimated"))
+    return None if loss is None or bpp is None or estimated is None else loss - bpp + estimated
+
+
+def _amortized_loss(picture: Picture, traces: Path) -> float | None:
+    """From the first record of a picture's trace, which is of the latents as the encoder network gives them."""
+    path, lmbda = traces / f"{picture['name']}.csv", _number(picture, "lmbda")
+    if lmbda is None or not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        first: dict[str, Any] = next(csv.DictReader(file))
+    return lmbda * 255.0**2 / 10.0 ** (float(first["psnr"]) / 10.0) + float(first["bpp"])
+
+
+def _seconds(picture: Picture) -> float | None:
+    encode, decode = _number(picture, "encode_seconds"), _number(picture, "decode_seconds")
+    return None if encode is None or decode is None else encode + decode
+
+
+def _number(row: Picture, column: str) -> float | None:
+    text = row.get(column)
+    return float(text) if text else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are there; None where none is."""
+    numbers = [value for value in values if value is not None]
+    return fmean(numbers) if numbers else None
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    """None where one is missing."""
+    return None if None in values else _mean(values)

@@ -1,0 +1,43 @@
+"""What a sweep has measured: one table in the terminal, the same as `summary.csv`, and `summary.png` in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from lightning_modules.atomic_file import describe_fault, write_atomically
+from lightning_modules.codec import CodingError
+from lightning_modules.sweep_figure import summary_figure
+from lightning_modules.sweep_job import outcomes
+from lightning_modules.sweep_table import notes, rows, summary_csv, summary_table
+
+MEASURING_TASKS = {"test", "fit"}
+LOG_WIDTH = 160
+"""Columns of a table that no terminal shows."""
+
+
+def summarize(sweep: Path, console: Console | None = None) -> None:
+    """Print and write; nothing where no job was to measure. Raises `CodingError` when files cannot be written."""
+    measured = [outcome for outcome in outcomes(sweep) if outcome.job.task in MEASURING_TASKS]
+    if not measured:
+        return
+    table = rows(measured)
+    console = console or Console()
+    if not console.is_terminal:
+        console = Console(file=console.file, width=LOG_WIDTH)
+    console.print(summary_table(table))
+    console.print(Text(notes(table)), soft_wrap=True)
+    files = {"summary.csv": summary_csv(table).encode("utf-8", "surrogateescape"), "summary.png": summary_figure(table)}
+    for name, content in files.items():
+        if content is not None:
+            _write(sweep / name, content)
+            console.print(Text(f"{name.rpartition('.')[0]}: {sweep / name}"), soft_wrap=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise CodingError(f"{path}: cannot be written: {describe_fault(error)}") from error

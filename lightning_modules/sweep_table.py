@@ -1,0 +1,128 @@
+"""The jobs of a sweep as a table, for the terminal and as CSV: a row per job, named by what was changed for it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from lightning_modules.override import short_key
+from lightning_modules.sweep_job import Outcome
+
+COLUMNS = ("pictures", "failed", "bpp", "psnr", "ms_ssim", "loss", "loss_percent", "seconds", "loss_lmbda", "error")
+"""Of `summary.csv`, after the job's folder and what was changed. loss_lmbda: the weight in the loss."""
+
+SHOWN = {"bpp": ("bpp", ".4f"), "psnr": ("PSNR", ".3f"), "ms_ssim": ("MS-SSIM", ".5f"), "loss": ("loss", ".4f")}
+"""Of the table: column -> (its title, layout of its numbers)."""
+
+
+class Row(NamedTuple):
+    """settings: what differs between the jobs, by short name; `{}` for a sweep of one job.
+
+    loss_percent: of the least loss that the encoder network alone reaches in the sweep, at the same lmbda on the same
+    pictures; None where it is not known, or where no job refines.
+    """
+
+    outcome: Outcome
+    settings: dict[str, str]
+    loss_percent: float | None
+
+    def cells(self) -> list[str]:
+        """Under `COLUMNS`; empty for what is not known."""
+        outcome, means = self.outcome, self.outcome.means
+        numbers = (means.bpp, means.psnr, means.ms_ssim, means.loss, self.loss_percent, means.seconds)
+        counts = [str(len(outcome.pictures)), str(outcome.failed)]
+        return [*counts, *map(_number, numbers), outcome.lmbda, outcome.job.error or ""]
+
+
+def rows(outcomes: Sequence[Outcome]) -> list[Row]:
+    """In the order given."""
+    keys = list(dict.fromkeys(key for outcome in outcomes for key in outcome.overrides))
+    swept = [key for key in keys if len({outcome.overrides.get(key) for outcome in outcomes}) > 1]
+    names = {key: short_key(key, swept) for key in swept}
+    refines = any(outcome.refined for outcome in outcomes)
+    return [
+        Row(
+            outcome,
+            {name: outcome.overrides.get(key, "") for key, name in names.items()},
+            _percent(outcome, outcomes) if refines else None,
+        )
+        for outcome in outcomes
+    ]
+
+
+def summary_csv(table: Sequence[Row]) -> str:
+    """A line per job."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["job", *_setting_names(table), *COLUMNS])
+    writer.writerows([row.outcome.folder.name, *row.settings.values(), *row.cells()] for row in table)
+    return text.getvalue()
+
+
+def summary_table(table: Sequence[Row]) -> Table:
+    """To print."""
+    relative = any(row.loss_percent is not None for row in table)
+    shown = Table(box=box.SIMPLE_HEAD)
+    for name in _setting_names(table) or ["job"]:
+        shown.add_column(name, overflow="fold")
+    titles = [title for title, _ in SHOWN.values()]
+    for title in ("pictures", "failed", *titles, *(["% of amortised"] if relative else []), "s/picture"):
+        shown.add_column(title, justify="right", no_wrap=True)
+    for row in table:
+        shown.add_row(
+            *_settings_or_job(row), *_shown_cells(row, relative), style="red" if row.outcome.job.error else ""
+        )
+    return shown
+
+
+def job_name(row: Row) -> str:
+    """`inference=sga, lr=0.01` of what differs; its folder's name where nothing does."""
+    return ", ".join(f"{key}={value}" for key, value in row.settings.items()) or row.outcome.folder.name
+
+
+def _setting_names(table: Sequence[Row]) -> list[str]:
+    return list(table[0].settings) if table else []
+
+
+def _settings_or_job(row: Row) -> list[Text]:
+    return [Text(value) for value in row.settings.values()] or [Text(row.outcome.folder.name)]
+
+
+def _shown_cells(row: Row, relative: bool) -> list[str]:
+    outcome, means = row.outcome, row.outcome.means
+    if outcome.job.error is not None:
+        return ["failed", *["-"] * (len(SHOWN) + 2 + relative)]
+    values = [_layout(getattr(means, column), layout) for column, (_, layout) in SHOWN.items()]
+    percent = [_layout(row.loss_percent, ".2f")] if relative else []
+    return [str(len(outcome.pictures)), str(outcome.failed), *values, *percent, _layout(means.seconds, ".2f")]
+
+
+def notes(table: Sequence[Row]) -> str:
+    """What to know of the numbers, and a line for each job that failed."""
+    lines = ["means over pictures; loss = lmbda * mse + bpp of decoded 8-bit pixels and whole files"]
+    if len({row.outcome.lmbda for row in table if row.outcome.lmbda}) > 1:
+        lines.append("lmbda differs between jobs: losses compare at equal lmbda only")
+    lines += [f"failed: {job_name(row)}: {row.outcome.job.error}" for row in table if row.outcome.job.error]
+    return "\n".join(lines)
+
+
+def _percent(outcome: Outcome, all_outcomes: Sequence[Outcome]) -> float | None:
+    """Both losses with the bits of the coding tables: headers of files are the same for all."""
+    peers = [peer for peer in all_outcomes if (peer.lmbda, peer.pictures) == (outcome.lmbda, outcome.pictures)]
+    losses = [loss for peer in peers if (loss := peer.means.amortized_loss) is not None]
+    loss = outcome.means.estimated_loss
+    return 100.0 * loss / min(losses) if loss is not None and losses else None
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.8g}"
+
+
+def _layout(value: float | None, layout: str) -> str:
+    return "-" if value is None else format(value, layout)

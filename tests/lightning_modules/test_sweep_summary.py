@@ -1,0 +1,48 @@
+"""What a sweep leaves: a table in the terminal, the same as CSV, a picture; nothing for sweeps that measure nothing."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from lightning_modules.codec import CodingError
+from lightning_modules.sweep_summary import summarize
+from tests.lightning_modules.small_sweep import picture, write_job
+
+
+def printed(sweep: Path) -> str:
+    text = io.StringIO()
+    summarize(sweep, Console(file=text))
+    return text.getvalue()
+
+
+def test_a_table_a_csv_and_a_picture_tell_of_every_job_that_measures(tmp_path: Path) -> None:
+    write_job(tmp_path, 0, ["inference=sga"], [picture("a.png")], task="test")
+    write_job(tmp_path, 1, ["inference=a_method_with_a_name_that_is_rather_long"], [picture("a.png")], task="fit")
+    write_job(tmp_path, 2, ["inference=map"], task="test", error="line " * 60)
+    lines = printed(tmp_path).splitlines()
+    assert [line.split()[0] for line in lines if "30.000" in line] == [
+        "sga",
+        "a_method_with_a_name_that_is_rather_long",
+    ]
+    assert f"failed: inference=map: {'line ' * 60}".strip() in [line.strip() for line in lines], "in one line"
+    assert len((tmp_path / "summary.csv").read_text().splitlines()) == 4
+    assert Image.open(tmp_path / "summary.png").size[0] >= 640
+    assert lines[-1].endswith("summary.png")
+
+
+def test_a_sweep_of_folder_jobs_has_no_summary(tmp_path: Path) -> None:
+    write_job(tmp_path, 0, ["input=a"], task="compress")
+    assert printed(tmp_path) == ""
+    assert not list(tmp_path.glob("summary.*"))
+
+
+def test_a_summary_that_cannot_be_written_is_one_line_after_the_table(tmp_path: Path) -> None:
+    write_job(tmp_path, 0, ["lmbda=0.01"], [picture("a.png")])
+    (tmp_path / "summary.csv").mkdir()
+    with pytest.raises(CodingError, match=r"summary\.csv: cannot be written: a file|a folder"):
+        summarize(tmp_path, Console(file=io.StringIO()))

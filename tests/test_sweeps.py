@@ -1,0 +1,126 @@
+"""Sweeps as a user starts them: one folder, one table, one line for a job that fails; studies by one command."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from PIL import Image
+
+import run
+from tests.command_line import run as run_command
+from tests.command_line import succeed
+from tests.lightning_modules.sga.small_refinement import crop_of_photograph
+
+CONF = Path(run.__file__).parent / "conf"
+STUDIES = sorted(path.stem for path in CONF.glob("experiment/study_*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small pictures, in a folder whose name has a space."""
+    folder = tmp_path_factory.mktemp("data") / "my photos"
+    folder.mkdir()
+    for k, name in enumerate(("a.png", "b.png")):
+        crop = crop_of_photograph(60 + 40 * k, 150, 64, 64)
+        Image.fromarray((crop[0].permute(1, 2, 0) * 255).round().byte().numpy()).save(folder / name)
+    return folder
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_whose_jobs_partly_fail_ends_with_one_table_of_all_and_says_so(photos: Path, tmp_path: Path) -> None:
+    where = (f"datamodule.test='{photos}','{tmp_path / 'missing'}'", "datamodule=image_folder", "logger=none")
+    jobs = ("experiment=sga,sga_ssl", "inference.steps=4", f"paths.log_dir={tmp_path / 'logs'}")
+    done = run_command("-m", "task=test", "ckpt=demo", *jobs, *where)
+    assert done.returncode == 1
+    (sweep,) = (tmp_path / "logs").glob("*/*")
+    folders = sorted(path.name for path in sweep.iterdir() if path.is_dir())
+    assert [name.partition("_datamodule.test-")[0] for name in folders] == [
+        "0_experiment-sga",
+        "1_experiment-sga",
+        "2_experiment-sga_ssl",
+        "3_experiment-sga_ssl",
+    ]
+    assert folders[0].endswith("my_photos")
+    rows = table_of(sweep / "summary.csv")
+    assert [row["job"] for row in rows] == folders
+    assert [row["pictures"] for row in rows] == ["2", "0", "2", "0"]
+    results = table_of(sweep / folders[2] / "results.csv")
+    losses = [0.005 * 255**2 / 10 ** (float(row["psnr"]) / 10) + float(row["bpp"]) for row in results]
+    assert float(rows[2]["loss"]) == pytest.approx(sum(losses) / 2, abs=1e-5)
+    assert float(rows[2]["loss_percent"]) < 100
+    told = [line for line in done.stdout.splitlines() if line.startswith("failed: ")]
+    assert len(told) == 2
+    assert all(row["error"] and any(row["error"] in line for line in told) for row in rows[1::2])
+    assert (sweep / "summary.png").stat().st_size > 0
+    assert [line.startswith("error: ") for line in done.stderr.splitlines()].count(True) == 1
+
+
+@pytest.mark.parametrize("trainer", ["cpu", pytest.param("ddp_cpu", marks=pytest.mark.slow)])
+def test_a_study_is_one_command_and_each_of_its_jobs_is_done_once_by_one_process_or_two(
+    trainer: str, photos: Path, tmp_path: Path
+) -> None:
+    where = (f"datamodule.test='{photos}'", "datamodule=image_folder", "logger=none", f"hydra.sweep.dir={tmp_path}")
+    changes = ("inference.method.rule.a=1.0,2.3", "inference.steps=4", f"trainer={trainer}")
+    printed = succeed("experiment=study_ssl_a", "ckpt=demo", *changes, *where)
+    assert printed.count("means over pictures") == 1
+    rows = table_of(tmp_path / "summary.csv")
+    assert [(row["job"], row["rule.a"], row["pictures"]) for row in rows] == [
+        ("0_rule.a-1.0", "1.0", "2"),
+        ("1_rule.a-2.3", "2.3", "2"),
+    ]
+    assert all(float(row["loss_percent"]) < 100 for row in rows)
+    assert Image.open(tmp_path / "summary.png").size[0] == 2 * 640, "rate and quality, and the loss by a"
+
+
+@pytest.fixture
+def configurations() -> Iterator[None]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.usefixtures("configurations")
+def test_a_study_is_a_sweep_of_tests_whose_settings_exist(study: str) -> None:
+    config = compose("config", [f"experiment={study}"], return_hydra_config=True)
+    assert str(config.hydra.mode).endswith("MULTIRUN")
+    assert (config.task.name, config.name) == ("test", study)
+    presets = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
+    (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(presets), None)
+    assert len(jobs) >= 6
+    for job in (jobs[0], jobs[-1]):
+        composed = compose("config", [f"experiment={study}", *job], return_hydra_config=False)
+        for override in job:
+            key, _, value = override.partition("=")
+            if not (CONF / key).is_dir():
+                assert OmegaConf.select(composed, key) == float(value)
+
+
+@pytest.mark.usefixtures("configurations")
+def test_a_job_is_not_named_for_what_is_the_same_for_all() -> None:
+    config = compose(
+        "config",
+        ["experiment=study_learning_rate", "ckpt=demo", "inference.steps=500", "seed=1", "~logger", "+x=1"],
+        return_hydra_config=True,
+    )
+    config.hydra.overrides.task += ["trainer=cpu,ddp_cpu"]
+    same = run.same_for_all(config)
+    assert set(same) == {"experiment", "ckpt", "inference.steps", "seed", "logger", "x"}
+
+
+def test_the_folder_of_a_sweep_does_not_follow_the_names_of_its_jobs() -> None:
+    text = {"name": "first", "dir": "${once:logs/${name}}"}
+    sweep, job = OmegaConf.create(text), OmegaConf.create(text | {"name": "second"})
+    assert sweep.dir == "logs/first"
+    OmegaConf.copy_cache(sweep, job)  # as Hydra does for each job
+    assert job.dir == "logs/first"
