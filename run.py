@@ -408,7 +408,8 @@ def serve_one_job() -> None:
     if "LOCAL_RANK" in os.environ and JOB_FOLDER in os.environ:
         folder = os.environ[JOB_FOLDER]
         where = [f"--config-path={folder}/.hydra", "--config-name=config"]
-        sys.argv[1:] = [*where, f"hydra.run.dir='{folder}'", "hydra.output_subdir=null"]
+        quoted = folder.replace("'", "\\'")
+        sys.argv[1:] = [*where, f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
 
 
 def explain(error: BaseException) -> str | None:

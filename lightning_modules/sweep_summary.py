@@ -15,7 +15,7 @@ from lightning_modules.sweep_table import notes, rows, summary_csv, summary_tabl
 
 MEASURING_TASKS = {"test", "fit"}
 LOG_WIDTH = 160
-"""Columns of a table that no terminal shows."""
+"""Columns of a table that no terminal shows, or one that is too narrow: lines that wrap lose no number."""
 
 
 def summarize(sweep: Path, console: Console | None = None) -> None:
@@ -24,10 +24,10 @@ def summarize(sweep: Path, console: Console | None = None) -> None:
     if not measured:
         return
     table = rows(measured)
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(file=console.file, width=LOG_WIDTH)
-    console.print(summary_table(table))
+    console, shown = console or Console(), summary_table(table)
+    wide = Console(file=console.file, width=LOG_WIDTH, force_terminal=console.is_terminal)
+    fits = console.is_terminal and wide.measure(shown).minimum <= console.width
+    (console if fits else wide).print(shown)
     console.print(Text(notes(table)), soft_wrap=True)
     files = {"summary.csv": summary_csv(table).encode("utf-8", "surrogateescape"), "summary.png": summary_figure(table)}
     for name, content in files.items():

@@ -20,6 +20,9 @@ COLUMNS = ("pictures", "failed", "bpp", "psnr", "ms_ssim", "loss", "loss_percent
 SHOWN = {"bpp": ("bpp", ".4f"), "psnr": ("PSNR", ".3f"), "ms_ssim": ("MS-SSIM", ".5f"), "loss": ("loss", ".4f")}
 """Of the table: column -> (its title, layout of its numbers)."""
 
+LONGEST = 24
+"""Characters of a setting that no table cuts into lines."""
+
 
 class Row(NamedTuple):
     """settings: what differs between the jobs, by short name; `{}` for a sweep of one job.
@@ -69,10 +72,12 @@ def summary_table(table: Sequence[Row]) -> Table:
     """To print."""
     relative = any(row.loss_percent is not None for row in table)
     shown = Table(box=box.SIMPLE_HEAD)
-    for name in _setting_names(table) or ["job"]:
-        shown.add_column(name, overflow="fold")
+    values = zip(*(_settings_or_job(row) for row in table), strict=True)
+    for name, column in zip(_setting_names(table) or ["job"], values, strict=True):
+        longest = max(len(name), *(len(value) for value in column))
+        shown.add_column(name, overflow="fold", min_width=min(longest, LONGEST))
     titles = [title for title, _ in SHOWN.values()]
-    for title in ("pictures", "failed", *titles, *(["% of amortised"] if relative else []), "s/picture"):
+    for title in ("pictures", "failed", *titles, *(["% of\namortised"] if relative else []), "s per\npicture"):
         shown.add_column(title, justify="right", no_wrap=True)
     for row in table:
         shown.add_row(

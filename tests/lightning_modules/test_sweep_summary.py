@@ -46,3 +46,13 @@ def test_a_summary_that_cannot_be_written_is_one_line_after_the_table(tmp_path: 
     (tmp_path / "summary.csv").mkdir()
     with pytest.raises(CodingError, match=r"summary\.csv: cannot be written: a file|a folder"):
         summarize(tmp_path, Console(file=io.StringIO()))
+
+
+def test_no_terminal_is_so_narrow_that_a_number_or_a_name_is_cut(tmp_path: Path) -> None:
+    for number, name in enumerate(("amortized", "sga_cosine3")):
+        write_job(tmp_path, number, [f"inference={name}"], [picture("a.png", bpp=0.125)])
+    for width in (20, 60, 200):
+        text = io.StringIO()
+        summarize(tmp_path, Console(file=text, width=width, force_terminal=True))
+        (line,) = [line for line in text.getvalue().splitlines() if "sga_cosine3" in line]
+        assert line.split()[:5] == ["sga_cosine3", "1", "0", "0.1250", "30.000"]

@@ -63,7 +63,7 @@ def test_where_nothing_is_refined_there_is_no_percentage(tmp_path: Path) -> None
         write_job(tmp_path, number, [f"lmbda=0.0{number + 1}"], [picture("a.png")])
     table = table_of(tmp_path)
     assert [row.loss_percent for row in table] == [None, None]
-    assert "% of amortised" not in [column.header for column in summary_table(table).columns]
+    assert "% of\namortised" not in [column.header for column in summary_table(table).columns]
 
 
 def test_a_job_that_failed_is_a_row_and_one_line_says_why(tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ def rows(configurations: None) -> dict[str, DictConfig]:
 
 @pytest.mark.parametrize("row", ["amortized", *ROWS])
 @pytest.mark.usefixtures("configurations")
-def test_every_row_finds_latents_in_the_number_of_steps_that_a_sweep_sets(
+def test_every_row_finds_latents_in_the_number_of_steps_and_for_the_lmbda_that_a_sweep_sets(
     row: str, codec: HyperpriorCodec, x: Tensor
 ) -> None:
-    config = compose("config", [f"inference={row}", "inference.steps=2"]).inference
+    config = compose("config", [f"inference={row}", "inference.steps=2", "inference.lmbda=0.002"]).inference
     infer = hydra.utils.instantiate(config, _convert_="all")
     latents = infer(codec, x)
     codec.encode(latents)
