@@ -57,6 +57,8 @@ class Stopped(BaseException):
 
 def at_or_below(value: float, table: dict[float, Any]) -> Any:
     """The entry of the largest key that is not above `value`."""
+    if float(value) < min(table):
+        raise UserError(f"{value:g} is below {min(table):g}, the least value there is a setting for; check lmbda=")
     return table[max(key for key in table if key <= float(value))]
 
 
@@ -427,7 +429,8 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ConfigCompositionException):
         return bad_override(error)
     if isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(error, InstantiationException):
-        return " ".join(str(error).split("full_key")[0].split())
+        text = str(error).split("full_key")[0]
+        return " ".join(text.removeprefix(f"{UserError.__name__} raised while resolving interpolation: ").split())
     return None
 
 

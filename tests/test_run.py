@@ -62,6 +62,8 @@ def test_an_unknown_experiment_is_one_line_with_the_nearest_name() -> None:
 
 def test_an_unknown_setting_is_one_line_with_the_nearest_name() -> None:
     assert "did you mean lmbda?" in refuse("lmda=0.01")
+    assert refuse("lmbda=-1").startswith("error: -1 is below 0, the least value")
+    assert "lmbda=-1.0: the weight of the distortion" in refuse("lmbda=-1.0", "debug=tiny")
 
 
 @pytest.mark.parametrize(

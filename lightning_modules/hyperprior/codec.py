@@ -11,6 +11,7 @@ y is coded as integers round(y - means) under zero-mean Gaussians whose sigma is
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -88,6 +89,8 @@ class HyperpriorCodec(LatentVariableCodec):
     hyper_networks: ClassVar[HyperNetworks] = networks.MEANS_AND_SCALES
 
     def __init__(self, *, N: int, M: int, lmbda: float) -> None:
+        if not 0 <= lmbda < math.inf:
+            raise CodingError(f"lmbda={lmbda}: the weight of the distortion is at least 0")
         super().__init__()
         self.hyperparameters: dict[str, Any] = {"N": N, "M": M, "lmbda": lmbda}
         self.g_a = networks.analysis(N, M)
