@@ -63,10 +63,11 @@ class PerImageResults(L.Callback):
 def results_table(rows: list[IndexedRow]) -> str:
     """The rows as CSV, in the order of their positions."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, REPORT_COLUMNS, lineterminator="\n")
+    accounts = dict.fromkeys(name for _, row in rows for name in row.get("accounts", {}))
+    writer = csv.DictWriter(text, [*REPORT_COLUMNS, *accounts], lineterminator="\n")
     writer.writeheader()
     for _, row in sorted(rows, key=lambda item: item[0]):
-        cells = {column: row.get(column) for column in REPORT_COLUMNS}
+        cells = {column: row.get(column) for column in REPORT_COLUMNS} | row.get("accounts", {})
         writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in cells.items()})
     return text.getvalue()
 

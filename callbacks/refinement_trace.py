@@ -22,13 +22,16 @@ class Trace(Protocol):
 class RefinementTrace(L.Callback):
     """Writes what the module's inference method has left in its `trace`; nothing for a method that has none.
 
-    A picture whose step failed has no trace: the one that is there is of a picture before.
+    A picture whose step failed has no trace: the one that is there is of a picture before. Pictures that are coded
+    together have none.
     """
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any
     ) -> None:
         del batch_and_indices
+        if isinstance(outputs, list) and len(outputs) == 1:
+            (outputs,) = outputs
         traces: list[Trace] = getattr(getattr(pl_module, "inference", None), "trace", [])
         if isinstance(outputs, CodedImage) and traces:
             base = Path(trainer.default_root_dir) / "traces" / outputs.name

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.file_listing import GIVE_INPUT, NamedFile, list_images, named_files
 from datamodules.image_file import read_pixels
-from datamodules.pending_files import FileQueue, PendingFiles
+from datamodules.pending_files import Batches, FileQueue, PendingFiles
 from datamodules.source_images import read_source, source_loader
 from datamodules.training_crops import CropDataset, Pixels, cached_pixels, crop_loader
 from lightning_modules.codec import CodingError, Failure, SourceImage
@@ -27,12 +27,13 @@ Roots = str | Path | Sequence[str | Path] | None
 
 
 class ImageFolder(L.LightningDataModule):
-    """Pictures by their use. A batch for training is uint8 crops; any other batch is one record.
+    """Pictures by their use. A batch for training is uint8 crops, for compression a list of records; any other is one record.
 
     train: what crops are cut from. val, test, input: whole pictures; test falls back to val.
     crop: side in pixels. batch_size: crops per step and rank. steps_per_epoch: steps between validations.
     cache_dir: where pictures to crop lie decoded, 3 bytes a pixel, made on first use.
     limit: how many of the val, test and input pictures are used, the first ones; None: all.
+    together: how many pictures of `input` are handed out at once, as a list.
     job: shares the files of `input` among processes and skips finished ones; None: all files.
     """
 
@@ -54,6 +55,7 @@ class ImageFolder(L.LightningDataModule):
         seed: int,
         limit: int | None = None,
         job: FileQueue | None = None,
+        together: int = 1,
     ) -> None:
         super().__init__()
         self.train = roots_of(train)
@@ -68,6 +70,7 @@ class ImageFolder(L.LightningDataModule):
         self.seed = seed
         self.limit = limit
         self.job = job
+        self.together = together
         self.allow_zero_length_dataloader_with_multiple_devices = True  # one picture on two ranks is fine
 
     @property
@@ -113,12 +116,12 @@ class ImageFolder(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader[SourceImage | Failure]:
         return self._sources("test", self.test)
 
-    def predict_dataloader(self) -> PendingFiles[SourceImage | Failure]:
+    def predict_dataloader(self) -> Batches[SourceImage | Failure]:
         files = self._files("input", self.input)[: self.limit]
         repeated = [name for name, count in Counter(name for name, _ in files).items() if count > 1]
         if repeated:  # their outputs would overwrite each other
             raise CodingError(f"{repeated[0]}: in two of the input folders; code them one by one")
-        return PendingFiles(files, read_source, self.job)
+        return Batches(PendingFiles(files, read_source, self.job), self.together)
 
     def _sources(self, split: str, roots: Sequence[Path]) -> DataLoader[SourceImage | Failure]:
         return source_loader(self._files(split, roots)[: self.limit], self.rank, self.world_size, self.num_workers)

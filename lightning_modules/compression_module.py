@@ -11,6 +11,7 @@ import torch
 
 from lightning_modules.checkpoints.model_library import ModelLibrary
 from lightning_modules.codec import (
+    Chain,
     Codec,
     CodedImage,
     CodingError,
@@ -18,9 +19,12 @@ from lightning_modules.codec import (
     DecodedImage,
     Failure,
     Inference,
+    Latents,
     SourceImage,
 )
-from lightning_modules.coding.picture import pack, unpack, unpack_each
+from lightning_modules.coding.coder import Coder, Separately, pack_each
+from lightning_modules.coding.container import read
+from lightning_modules.coding.picture import PackedPicture, UnpackedPicture, unpack_each
 from lightning_modules.rate_distortion import mse_255
 
 
@@ -31,8 +35,11 @@ class CompressionModule(L.LightningModule):
     that what they report is what a receiver gets. Steps never raise for one bad picture: they return `Failure`.
     """
 
-    def __init__(self, *, codec: Codec, inference: Inference, lmbda: float, seed: int) -> None:
+    def __init__(
+        self, *, codec: Codec, inference: Inference, lmbda: float, seed: int, coder: Coder | None = None
+    ) -> None:
         super().__init__()
+        self.coder: Coder = coder or Separately()
         self.codec = codec
         self.inference = inference
         self.lmbda = lmbda
@@ -68,34 +75,75 @@ class CompressionModule(L.LightningModule):
         del batch_idx
         return self.compress(image)
 
-    def predict_step(self, image: SourceImage | Failure, batch_idx: int) -> CodedImage | Failure:
+    def predict_step(self, images: list[SourceImage | Failure], batch_idx: int) -> list[CodedImage | Failure]:
+        """As many pictures as the coder wants together."""
         del batch_idx
-        return self.compress(image)
+        return self.compress_each(images)
+
+    def unfinished(self) -> list[CodedImage | Failure]:
+        """What steps have taken in and not given out."""
+        return []
 
     def compress(self, image: SourceImage | Failure) -> CodedImage | Failure:
         """One picture -> its file, and what that file decodes to; a fault of this picture is its `Failure`."""
-        if isinstance(image, Failure):
-            return image
+        return self.compress_each([image])[0]
+
+    def compress_each(self, images: Sequence[SourceImage | Failure]) -> list[CodedImage | Failure]:
+        """`compress` of several; a fault of the stream that they share is a fault of all."""
+        done: dict[int, CodedImage | Failure] = {}
+        found: dict[int, tuple[SourceImage, Latents, float]] = {}
+        for number, image in enumerate(images):
+            if isinstance(image, Failure):
+                done[number] = image
+                continue
+            try:
+                start = time.perf_counter()
+                found[number] = image, self.inference(self.codec, image.x), time.perf_counter() - start
+            except CodingError as error:
+                done[number] = Failure(image.name, f"{image.name}: {error}")
+        done |= zip(found, self._code(list(found.values())), strict=True)
+        return [done[number] for number in range(len(images))]
+
+    def _code(self, found: Sequence[tuple[SourceImage, Latents, float]]) -> Iterator[CodedImage | Failure]:
+        """found: picture, latents, seconds that these took. The times of coding are shared equally."""
+        if not found:
+            return
+        sources = [source for source, _, _ in found]
+        start = time.perf_counter()
         try:
-            start = time.perf_counter()
-            latents = self.inference(self.codec, image.x)
-            packed = pack(self.codec, latents, image.format)
+            packed = pack_each(
+                self.coder, self.codec, [latents for _, latents, _ in found], [source.format for source in sources]
+            )
             encoded = time.perf_counter()
-            x_hat, _ = unpack(packed.data, self.codec)
-            decoded = time.perf_counter()
+            unpacked = unpack_each([one.data for one in packed], self.codec)
         except CodingError as error:
-            return Failure(image.name, f"{image.name}: {error}")
-        return CodedImage(
-            name=image.name,
-            x=image.x,
-            x_hat=x_hat,
-            format=image.format,
-            data=packed.data,
-            estimated_bits=packed.estimated_bits,
-            payload_bytes=packed.payload_bytes,
-            encode_seconds=encoded - start,
-            decode_seconds=decoded - encoded,
-        )
+            yield from (Failure(source.name, f"{source.name}: {error}") for source in sources)
+            return
+        decode_seconds = (time.perf_counter() - encoded) / len(found)
+        encode_seconds = (encoded - start) / len(found)
+        for (source, _, seconds), file, picture in zip(found, packed, unpacked, strict=True):
+            if isinstance(picture, CodingError):
+                yield Failure(source.name, f"{source.name}: {picture}")
+            else:
+                yield _coded_image(source, file, picture, seconds + encode_seconds, decode_seconds)
+
+
+def _coded_image(
+    source: SourceImage, file: PackedPicture, picture: UnpackedPicture, encode_seconds: float, decode_seconds: float
+) -> CodedImage:
+    return CodedImage(
+        name=source.name,
+        x=source.x,
+        x_hat=picture.x_hat,
+        format=source.format,
+        data=file.data,
+        estimated_bits=file.estimated_bits,
+        payload_bytes=file.payload_bytes,
+        encode_seconds=encode_seconds,
+        decode_seconds=decode_seconds,
+        accounts=file.accounts,
+        chain=file.chain,
+    )
 
 
 class DecompressionModule(L.LightningModule):
@@ -104,23 +152,42 @@ class DecompressionModule(L.LightningModule):
     def __init__(self, *, library: ModelLibrary) -> None:
         super().__init__()
         self.library = library
+        self.waiting: dict[tuple[Codec, Chain], list[CompressedImage]] = {}
 
     def predict_step(self, files: list[CompressedImage | Failure], batch_idx: int) -> list[DecodedImage | Failure]:
-        """Files of one model and picture size are decoded together; each shares their time equally."""
+        """Files of one model and picture size are decoded together; each shares their time equally.
+
+        A file of a chain waits for the others, and comes out with the last of them.
+        """
         del batch_idx
-        decoded: dict[str, DecodedImage | Failure] = {}
+        decoded: list[DecodedImage | Failure] = []
         by_codec: dict[Codec, list[CompressedImage]] = {}
         for file in files:
             if isinstance(file, Failure):
-                decoded[file.name] = file
+                decoded.append(file)
                 continue
             try:
-                by_codec.setdefault(self.library.find(file.data).to(self.device), []).append(file)
+                codec = self.library.find(file.data).to(self.device)
+                by_codec.setdefault(codec, []).extend(self._ready(codec, file))
             except CodingError as error:
-                decoded[file.name] = Failure(file.name, f"{file.name}: {error}")
+                decoded.append(Failure(file.name, f"{file.name}: {error}"))
         for codec, group in by_codec.items():
-            decoded |= {image.name: image for image in decode(codec, group)}
-        return [decoded[file.name] for file in files]
+            decoded += decode(codec, group) if group else []
+        return decoded
+
+    def unfinished(self) -> list[DecodedImage | Failure]:
+        """The files of chains that others of are missing, each with a line that says so."""
+        held, self.waiting = self.waiting, {}
+        return [image for (codec, _), group in held.items() for image in decode(codec, group)]
+
+    def _ready(self, codec: Codec, file: CompressedImage) -> list[CompressedImage]:
+        """What can be decoded now that this file is here."""
+        chain = codec.chain_of(read(file.data).sections)
+        if chain is None:
+            return [file]
+        group = self.waiting.setdefault((codec, chain), [])
+        group.append(file)
+        return self.waiting.pop((codec, chain)) if len(group) == chain.length else []
 
 
 def decode(codec: Codec, files: Sequence[CompressedImage]) -> Iterator[DecodedImage | Failure]:

@@ -50,7 +50,7 @@ def compress(folder: Path, output: Path) -> None:
         trainer = L.Trainer.__new__(L.Trainer)
         with torch.inference_mode():
             for batch_idx, image in enumerate(PendingFiles(items, read_source, job)):
-                result = module.predict_step(image, batch_idx)
+                result = module.predict_step([image], batch_idx)
                 writer.on_predict_batch_end(trainer, module, result, image, batch_idx)
         job.write_report(items)
         received = stop_request.requested()

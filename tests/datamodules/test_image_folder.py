@@ -133,7 +133,7 @@ def test_a_limit_keeps_the_first_pictures_of_every_use_but_training(pictures: Pa
     whole, limited = (folder(pictures, test=pictures, input=pictures, limit=limit) for limit in (None, 2))
     names = [record.name for record in whole.test_dataloader()]
     assert [record.name for record in limited.test_dataloader()] == names[:2]
-    assert [record.name for record in limited.predict_dataloader()] == names[:2]
+    assert [record.name for (record,) in limited.predict_dataloader()] == names[:2]
     assert len(limited.predict_dataloader()) == 2
 
 
@@ -142,14 +142,14 @@ def test_coding_takes_the_files_its_queue_hands_out(pictures: Path) -> None:
         def pending(self, items: Sequence[NamedFile]) -> Iterator[NamedFile]:
             yield from reversed(items[1:])
 
-    everything = [record.name for record in folder(input=pictures).predict_dataloader()]
+    everything = [record.name for (record,) in folder(input=pictures).predict_dataloader()]
     assert everything == ["bad.png", "p0.png", "p1.png", "p2.png", "p3.png", "sub/p4.png"]
-    queued = [record.name for record in folder(input=pictures, job=LastFirst()).predict_dataloader()]
+    queued = [record.name for (record,) in folder(input=pictures, job=LastFirst()).predict_dataloader()]
     assert queued == everything[:0:-1]
 
 
 def test_one_file_is_an_input_under_its_own_name(pictures: Path) -> None:
-    (record,) = folder(input=pictures / "sub" / "p4.png").predict_dataloader()
+    ((record,),) = folder(input=pictures / "sub" / "p4.png").predict_dataloader()
     assert isinstance(record, SourceImage)
     assert record.name == "p4.png"
 

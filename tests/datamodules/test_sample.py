@@ -27,7 +27,7 @@ def test_every_use_has_them_unless_it_names_its_own(tmp_path: Path) -> None:
     names = [name for name, _ in sample_images()]
     module = Sample(**SETTINGS, cache_dir=tmp_path)
     assert [record.name for record in module.test_dataloader()] == names
-    assert [record.name for record in module.predict_dataloader()] == names
+    assert [record.name for (record,) in module.predict_dataloader()] == names
     assert [batch.shape for batch in module.train_dataloader()] == [(2, 3, 32, 32)] * 2
     own = Sample(**SETTINGS, cache_dir=tmp_path, test=sample_images()[0][1])
     assert [record.name for record in own.test_dataloader()] == names[:1]
