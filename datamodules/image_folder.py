@@ -27,7 +27,7 @@ Roots = str | Path | Sequence[str | Path] | None
 
 
 class ImageFolder(L.LightningDataModule):
-    """Pictures by their use. A batch for training is uint8 crops, for compression a list of records; any other is one record.
+    """Pictures by their use. A batch is uint8 crops for training, a list of records for coding, else one record.
 
     train: what crops are cut from. val, test, input: whole pictures; test falls back to val.
     crop: side in pixels. batch_size: crops per step and rank. steps_per_epoch: steps between validations.

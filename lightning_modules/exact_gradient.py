@@ -51,7 +51,8 @@ class ExactGradient:
                 slope = int(step.slope) / Rectifier.UNIT
                 gradient = np.where(entered.numpy() >= 0, gradient, gradient * slope)
             else:
-                assert isinstance(step, Affine) and weight is not None
+                assert isinstance(step, Affine)
+                assert weight is not None
                 gradient = self._through(step, weight, gradient)
         return gradient
 

@@ -1,4 +1,4 @@
-"""Begin a bits-back model with a trained hyperprior: python -m lightning_modules.sga.bits_back HYPERPRIOR.safetensors START.pth
+"""Begin a bits-back model with a trained hyperprior: python -m lightning_modules.sga.bits_back HYPERPRIOR START.pth
 
 g_a, g_s, h_s and the means' half of h_a are taken over; variances begin at that of the rounding noise that they
 replace, 1/12, and the density of z as at the start of every training. START.pth is for `ckpt=` of a training.
