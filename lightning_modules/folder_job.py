@@ -234,7 +234,8 @@ class FolderJob:
         except OSError as error:
             raise self._refusal(path, error) from None
         self.failed = sum(row["status"] == "failed" for row in rows)
-        self.totals = [_total(rows, column) for column in columns if column not in REPORT_COLUMNS]
+        further = [column for column in columns if column not in REPORT_COLUMNS and not column.endswith("_error")]
+        self.totals = [_total(rows, column) for column in (["bpp", *further] if further else [])]
         return path
 
     def _verified_row(self, name: str, path: Path) -> Row:

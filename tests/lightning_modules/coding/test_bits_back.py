@@ -13,7 +13,6 @@ from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back import TooFewBits, bytes_of, pop, push, seeded_bytes, stack_of, take
 from lightning_modules.coding.leaky import GaussianRows, Grid, bits
 
-
 GRID = Grid(0.25, 64)
 
 
