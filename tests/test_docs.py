@@ -321,7 +321,8 @@ def test_the_options_of_a_refinement_are_documented_whole() -> None:
 
 
 def test_the_rows_of_refinement_are_documented_whole() -> None:
-    documented = {row for cells in table("docs/sga.md", "Methods") for row in SPAN.findall(cells[0])}
+    rows = [*table("docs/sga.md", "Methods"), *table("docs/bits_back.md", "Rows")]
+    documented = {row for cells in rows for row in SPAN.findall(cells[0])}
     files = {path.stem for path in CONF.glob("inference/*.yaml")} - {"amortized", "refinement"}
     assert documented == files
 
@@ -341,7 +342,7 @@ def test_the_widths_of_the_hyperprior_are_those_of_its_configuration() -> None:
 
 
 def test_every_codec_id_is_documented_and_none_is_used_twice() -> None:
-    source = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("lightning_modules/*/codec.py"))
+    source = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("lightning_modules/**/codec.py"))
     used = re.findall(r"^    codec_id = (\d+)$", source, re.MULTILINE)
     assert sorted(used) == sorted(row[0] for row in table("docs/format.md", "4. Codecs"))
     assert len(used) == len(set(used)) > 0
