@@ -17,7 +17,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,13 +46,15 @@ class FolderJob:
     """One process's hand on the job whose results go to the folder `output`. Building one touches nothing.
 
     key: what else the outputs depend on (model, settings); those made under another key are made again.
-    failed: number of `failed` rows in the report last written.
+    failed: number of `failed` rows in the report last written. totals: its further columns over the whole folder, a
+    line each.
     """
 
     def __init__(self, output: str | Path, key: str = "") -> None:
         self.output = Path(output)
         self.key = key
         self.failed = 0
+        self.totals: list[str] = []
         self._journal = Journal(self._state / "journal")
 
     # ---- handing out the work
@@ -137,7 +139,7 @@ class FolderJob:
     def _is_done(self, row: Row, source: Source | None) -> bool:
         """Whether what an earlier process noted still holds: same settings, same input, output intact."""
         same = row["status"] != "failed" and row.get("key") == self.key and row.get("source") == source
-        return same and source is not None and self._is_intact(row)
+        return same and source is not None and self._is_whole(row)
 
     # ---- taking in the results
 
@@ -160,6 +162,19 @@ class FolderJob:
         except OSError as error:
             raise self._refusal(path, error) from None
         self._settle({**whole_row, "status": "ok"})
+        return path
+
+    def attach(self, name: str, output_name: str, data: bytes) -> Path:
+        """Put a second output of `name` in its place, before `finish` does the first. Raises as `finish`."""
+        path = output_path(self.output, output_name)
+        self._make_folders()
+        self._refuse_to_replace(name, output_name, path)
+        try:
+            self._journal.append({"name": name, "status": "attached", "output": output_name})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, data)
+        except OSError as error:
+            raise self._refusal(path, error) from None
         return path
 
     def fail(self, name: str, error: str) -> None:
@@ -209,26 +224,29 @@ class FolderJob:
         """`output/report.csv`, a row for each item; sets `failed` and ends the run. Raises `CodingError`."""
         self._make_folders()
         rows = self.rows(items)
+        columns = dict.fromkeys(column for row in rows for column in row)
         for folder in {(self.output / row.get("output", "")).parent for row in self._journal.latest.values()}:
             flush_folder(folder)  # before the report says that it is there
         path = self.output / REPORT_NAME
         try:
-            write_atomically(path, _csv(rows).encode("utf-8", "surrogateescape"))
+            write_atomically(path, _csv(rows, columns).encode("utf-8", "surrogateescape"))
             self._journal.close_run()
         except OSError as error:
             raise self._refusal(path, error) from None
         self.failed = sum(row["status"] == "failed" for row in rows)
+        further = [column for column in columns if column not in REPORT_COLUMNS and not column.endswith("_error")]
+        self.totals = [_total(rows, column) for column in (["bpp", *further] if further else [])]
         return path
 
     def _verified_row(self, name: str, path: Path) -> Row:
         row = self._journal.latest.get(name)
         if row is None or not self._is_last_word(row):
             row = {"name": name, "status": "failed", "error": NOT_DONE}
-        elif row["status"] != "failed" and not self._is_intact(row):
+        elif row["status"] != "failed" and not self._is_whole(row):
             row = {"name": name, "status": "failed", "error": f"{row['output']}: {DAMAGED}"}
         elif row["status"] != "failed" and _has_changed(row, path):
             row = {"name": name, "status": "failed", "error": CHANGED}
-        return {column: row.get(column) for column in REPORT_COLUMNS}
+        return {column: row.get(column) for column in REPORT_COLUMNS} | row.get("accounts", {})
 
     def _is_last_word(self, row: Row) -> bool:
         """Not of an output under other settings, and nobody has begun the item anew since."""
@@ -237,6 +255,15 @@ class FolderJob:
 
     def _is_intact(self, row: Row) -> bool:
         return is_intact(self.output, row["output"], row["size"], row["crc32"])
+
+    def _is_whole(self, row: Row) -> bool:
+        """Whether its output is intact, and that of every other file of its chain, without which it is of no use."""
+        if "chain" not in row:
+            return self._is_intact(row)
+        links = [other for other in self._journal.latest.values() if other.get("chain") == row["chain"]]
+        return len(links) == row["chain"][1] and all(
+            other["status"] != "failed" and self._is_intact(other) for other in links
+        )
 
     # ---- the state folder
 
@@ -285,11 +312,18 @@ def _refuse_to_replace_table(path: Path) -> None:
         raise CodingError(f"{printable(str(path))}: exists and is no report; move it away or give another output=")
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def _total(rows: Sequence[Row], column: str) -> str:
+    """`column`: bits per pixel of all pictures that have a number there, large ones counting for more."""
+    counted = [(row[column], row["height"] * row["width"]) for row in rows if row.get(column) is not None]
+    total = sum(value * pixels for value, pixels in counted) / sum(pixels for _, pixels in counted)
+    return f"{column} of {len(counted)} pictures: {total:.5f}"
+
+
+def _csv(rows: Sequence[Row], columns: Iterable[str]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, REPORT_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({column: _cell(row[column]) for column in REPORT_COLUMNS} for row in rows)
+    writer.writerows({column: _cell(row.get(column)) for column in columns} for row in rows)
     return text.getvalue()
 
 
