@@ -11,13 +11,11 @@ A request to stop (`stop_request`) ends `pending` at the next item; the report s
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import time
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +25,7 @@ from lightning_modules.claims import Claims, last_claim_time, own_claim, settle
 from lightning_modules.codec import REPORT_COLUMNS, CodingError
 from lightning_modules.job_files import STATE_FOLDER, Item, Source, is_intact, output_path, printable, source_of
 from lightning_modules.journal import Journal, Row
+from lightning_modules.report_table import table, totals
 
 REPORT_NAME = "report.csv"
 NOT_DONE = "not done: its process died or was stopped; run the same command again"
@@ -224,18 +223,17 @@ class FolderJob:
         """`output/report.csv`, a row for each item; sets `failed` and ends the run. Raises `CodingError`."""
         self._make_folders()
         rows = self.rows(items)
-        columns = dict.fromkeys(column for row in rows for column in row)
+        columns = dict.fromkeys([*REPORT_COLUMNS, *(column for row in rows for column in row)])
         for folder in {(self.output / row.get("output", "")).parent for row in self._journal.latest.values()}:
             flush_folder(folder)  # before the report says that it is there
         path = self.output / REPORT_NAME
         try:
-            write_atomically(path, _csv(rows, columns).encode("utf-8", "surrogateescape"))
+            write_atomically(path, table(rows, columns).encode("utf-8", "surrogateescape"))
             self._journal.close_run()
         except OSError as error:
             raise self._refusal(path, error) from None
         self.failed = sum(row["status"] == "failed" for row in rows)
-        further = [column for column in columns if column not in REPORT_COLUMNS and not column.endswith("_error")]
-        self.totals = [_total(rows, column) for column in (["bpp", *further] if further else [])]
+        self.totals = totals(rows, columns)
         return path
 
     def _verified_row(self, name: str, path: Path) -> Row:
@@ -310,23 +308,3 @@ def _refuse_to_replace_table(path: Path) -> None:
     """A table of that name that no job has written may be somebody's only copy."""
     if path.is_file() and not path.read_bytes().startswith(b",".join(map(str.encode, REPORT_COLUMNS[:2]))):
         raise CodingError(f"{printable(str(path))}: exists and is no report; move it away or give another output=")
-
-
-def _total(rows: Sequence[Row], column: str) -> str:
-    """`column`: bits per pixel of all pictures that have a number there, large ones counting for more."""
-    counted = [(row[column], row["height"] * row["width"]) for row in rows if row.get(column) is not None]
-    total = sum(value * pixels for value, pixels in counted) / sum(pixels for _, pixels in counted)
-    return f"{column} of {len(counted)} pictures: {total:.5f}"
-
-
-def _csv(rows: Sequence[Row], columns: Iterable[str]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({column: _cell(row.get(column)) for column in columns} for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Empty for what is not known; six decimals are beyond what any of the numbers means."""
-    return "" if value is None else round(value, 6) if isinstance(value, float) else value

@@ -86,7 +86,7 @@ def test_sigma_is_bounded_above_in_training_alone() -> None:
     torch.manual_seed(0)
     codec = BitsBackCodec(N=8, M=12, lmbda=0.01)
     with torch.no_grad():
-        codec.h_s[-1].bias[:12] = 50.0
+        codec.h_s[-1].get_parameter("bias")[:12] = 50.0
     latents = Latents(dict(codec.analyze(torch.rand(1, 3, 64, 64)).variables), (64, 64))
     outlier = Latents({**latents.variables, "y": latents.variables["y"] + 40}, (64, 64))
     trained, coded = (

@@ -42,7 +42,7 @@ def test_the_slope_of_the_net_rate_is_that_of_autograd(
 ) -> None:
     q, epsilon = posterior.amortized(y), noise(0, posterior.amortized(y).mean.shape)
     leaves = [torch.from_numpy(values).float()[None].requires_grad_() for values in q]
-    z = sample(*leaves, torch.from_numpy(epsilon).float()[None])
+    z = sample(leaves[0], leaves[1], torch.from_numpy(epsilon).float()[None])
     scales, means = bits_back_codec.h_s(z)[..., : y.shape[1], : y.shape[2]].chunk(2, dim=1)
     likelihood = gaussian_likelihood(
         bits_back_codec.gaussian_conditional, torch.from_numpy(y)[None].float(), scales, means

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,8 +127,8 @@ def test_a_payload_that_is_too_short_is_one_line(
         ({"delta": 0.3}, "a power of two"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], words: str) -> None:
-    values = {"mode": "single", "payload": None, "delta": 0.25, "together": 1, **settings}
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], words: str) -> None:
+    values: dict[str, Any] = {"mode": "single", "payload": None, "delta": 0.25, "together": 1, **settings}
     with pytest.raises(CodingError, match=words):
         bits_back_coder(**values)
 
