@@ -10,9 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_modules.rec.auxiliary_variables import Share
 from lightning_modules.rec.candidate_noise import picked
-from lightning_modules.rec.candidate_scores import StepScores, best_paths, size_bits
+from lightning_modules.rec.candidate_scores import best_paths, step_scores
 from lightning_modules.rec.chain import UNIT, Chain
 from lightning_modules.rec.shared_randomness import extended_prefix
 
@@ -27,22 +26,18 @@ class BeamSearch:
 
     def choose(self, chain: Chain) -> Tensor:
         targets, variables = chain.targets, chain.variables
+        num_active, scales = variables.num_active, variables.scales[..., None, None].to(torch.float64) * UNIT
         b = torch.zeros_like(targets.mean)[:, None]  # (N, 1, D)
         prefixes = chain.noise.first_prefix(variables.blocks)[:, None]
-        candidates = range(chain.num_candidates)
-        opened = chain.noise.steps(variables.blocks, variables.num_active, candidates, targets.mean.shape[1])
-        bits = size_bits(targets.sizes)
-        revealed, rest, steps = (part[..., None, None] for part in (*variables.shares, variables.steps))
-        scales = variables.scales[..., None, None].to(torch.float64) * UNIT
+        opened = chain.noise.steps(variables.blocks, num_active, range(chain.num_candidates), targets.mean.shape[1])
+        forms = step_scores(targets, variables.shares, variables.steps, num_active)
         trace = []
-        for k, (open_step, active) in enumerate(zip(opened, variables.num_active, strict=True)):
+        for k, (open_step, form, active) in enumerate(zip(opened, forms, num_active, strict=True)):
             b, prefixes = b[:active], prefixes[:active]
             noise = open_step(prefixes)
-            share = Share(revealed[:active, k], rest[:active, k])
-            scores = StepScores.of(targets.rows(slice(active)), share, steps[:active, k], bits[:active])
-            ranked = scores.of_candidates(b, noise)
-            beams, chosen = best_paths(ranked, min(self._num_beams, ranked[0].numel()))
-            b = picked(b, beams).add_(noise.chosen(beams, chosen).mul_(scales[:active, k]))
+            scores = form.of_candidates(b, noise)
+            beams, chosen = best_paths(scores, min(self._num_beams, scores[0].numel()))
+            b = noise.chosen(beams, chosen).mul_(scales[:active, k]).add_(picked(b, beams))
             prefixes = extended_prefix(prefixes.gather(1, beams), chosen)
             trace.append((beams, chosen))
         return traced_back(trace, chain)

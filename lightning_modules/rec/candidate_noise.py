@@ -42,6 +42,9 @@ class StepNoise(Protocol):
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
         """Candidates by beam and number, each (N, M), -> (N, M, D)."""
 
+    def of_blocks(self, rows: slice) -> StepNoise:
+        """The same for some of the blocks."""
+
 
 OpenStep = Callable[[Tensor], StepNoise]
 """From the beams' prefixes (N, B) to the candidates of a variable."""
@@ -112,7 +115,68 @@ class _FlippedStep:
         return torch.matmul(weights[:, None], (self.shared * self.shared).mT)
 
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
-        return picked(self.shared, candidate).mul_(picked(self.signs, beam))
+        return picked(self.signs, beam).mul_(picked(self.shared, candidate))
+
+    def of_blocks(self, rows: slice) -> StepNoise:
+        return _FlippedStep(self.shared[rows], self.signs[rows])
+
+
+class Mirrored:
+    """As `SignFlipped`, but candidate 2 i + 1 is the negative of candidate 2 i: half the numbers, half the products.
+
+    For searches alone. Mirrored candidates are each as likely as any, but not independent, which samplers that promise
+    fair samples need.
+    """
+
+    def __init__(self, *, seed: int) -> None:
+        self._pairs = SignFlipped(seed=seed)
+
+    def first_prefix(self, blocks: Tensor) -> Tensor:
+        return self._pairs.first_prefix(blocks)
+
+    def steps(
+        self, blocks: Tensor, num_active: Sequence[int], candidates: range, dimensions: int, first_variable: int = 0
+    ) -> Iterator[OpenStep]:
+        pairs = range(candidates.start // 2, -(-candidates.stop // 2))
+        skipped = candidates.start - 2 * pairs.start
+        span = slice(skipped, skipped + len(candidates))
+        for open_step in self._pairs.steps(blocks, num_active, pairs, dimensions, first_variable):
+            yield _mirrored_opener(open_step, span)
+
+    def replay(self, blocks: Tensor, variables: Tensor, prefixes: Tensor, indices: Tensor, dimensions: int) -> Tensor:
+        rows = self._pairs.replay(blocks, variables, prefixes, indices >> 1, dimensions)
+        return rows.mul_(_mirror_sign(indices)[:, None])
+
+
+def _mirrored_opener(open_step: OpenStep, span: slice) -> OpenStep:
+    return lambda prefixes: _MirroredStep(open_step(prefixes), span)
+
+
+@dataclass(frozen=True)
+class _MirroredStep:
+    """pairs: the step of which each candidate is one of a pair. span: the candidates asked for."""
+
+    pairs: StepNoise
+    span: slice
+
+    def cross(self, weights: Tensor) -> Tensor:
+        positive = self.pairs.cross(weights)
+        return torch.stack((positive, -positive), dim=-1).flatten(2)[..., self.span]
+
+    def squares(self, weights: Tensor) -> Tensor:
+        return self.pairs.squares(weights).repeat_interleave(2, dim=-1)[..., self.span]
+
+    def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
+        number = candidate + self.span.start
+        return self.pairs.chosen(beam, number >> 1).mul_(_mirror_sign(number)[..., None])
+
+    def of_blocks(self, rows: slice) -> StepNoise:
+        return _MirroredStep(self.pairs.of_blocks(rows), self.span)
+
+
+def _mirror_sign(candidate: Tensor) -> Tensor:
+    """+1 for even numbers, -1 for odd ones, as float64."""
+    return 1.0 - (candidate & 1).to(torch.float64) * 2.0
 
 
 class Independent:
@@ -162,6 +226,9 @@ class _IndependentStep:
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
         block = torch.arange(len(beam), device=beam.device)[:, None]
         return self.own[block, beam, candidate]
+
+    def of_blocks(self, rows: slice) -> StepNoise:
+        return _IndependentStep(self.own[rows])
 
 
 def picked(rows: Tensor, numbers: Tensor) -> Tensor:

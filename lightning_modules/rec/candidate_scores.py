@@ -10,14 +10,16 @@ Legend: N blocks, B beams, n candidates, D dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from lightning_modules.rec.auxiliary_variables import Share
 from lightning_modules.rec.candidate_noise import StepNoise
-from lightning_modules.rec.portable_math import ceil_log2, ln, power_of_two, tree_sum
+from lightning_modules.rec.portable_math import ceil_log2, folded_, ln, power_of_two, tree_sum
 from lightning_modules.rec.shared_randomness import NORMAL_UNIT
 from lightning_modules.rec.targets import Targets
 
@@ -34,39 +36,71 @@ RESOLUTION = float(1 << 20)
 """Scores are compared in steps of 2^-20 nat, within RANGE nats of the best; ties go to the lower number."""
 RANGE = float(1 << 18)
 MAX_PATHS = 1 << 24
+SUMMED_AS_INTEGERS = 32
+"""Columns down to which sums are halved; cheaper to add at once are rounded numbers then."""
+STEPS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class StepScores:
-    """The quadratic form of one step.
+    """The quadratic form of one step, rounded where it meets candidates.
 
-    curvature, slope: (N, 1, D). step: (N, 1, 1), sigma_k / sigma. bits: (N, 1, 1), log2 of the blocks' dimensions.
+    curvature, slope: (N, 1, D). square_weights: (N, D) integers, curvature in a unit of its own. Each (N, 1, 1):
+    linear_unit and square_unit, what one is worth of (integer gradient unit) * candidate and of square_weights *
+    candidate^2; limit, the largest integer a gradient may become; sum_limit, the same for a term of a score.
     """
 
     curvature: Tensor
     slope: Tensor
-    step: Tensor
-    bits: Tensor
-
-    @classmethod
-    def of(cls, targets: Targets, share: Share, step: Tensor, bits: Tensor) -> StepScores:
-        """share: (N, 1, 1) each."""
-        spread = share.revealed * targets.ratio[:, None] + share.rest
-        return cls((targets.ratio - 1.0)[:, None] / spread, targets.mean[:, None] / spread, step, bits)
-
-    def of_sums(self, b: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, B, D) -> the gradient there (N, B, D), and the scores (N, B) without their constant."""
-        gradient = (b * self.curvature).add_(self.slope)
-        return gradient, tree_sum((gradient + self.slope).mul_(b)) * 0.5
+    square_weights: Tensor
+    linear_unit: Tensor
+    square_unit: Tensor
+    limit: Tensor
+    sum_limit: Tensor
 
     def of_candidates(self, b: Tensor, noise: StepNoise) -> Tensor:
-        """(N, B, n) log q / p of each beam plus each candidate, without their constant."""
-        gradient, scores = self.of_sums(b)
-        weights, unit = integers(gradient, EXACT_BITS - NORMAL_BITS - self.bits)
-        square_weights, square_unit = integers(self.curvature, EXACT_BITS - SQUARE_BITS - self.bits)
-        linear = noise.cross(weights) * (unit * self.step * (1.0 / NORMAL_UNIT))
-        squares = noise.squares(square_weights[:, 0]) * (square_unit * self.step * self.step * (0.5 / NORMAL_UNIT**2))
-        return linear.add_(squares).add_(scores[..., None])
+        """Beams (N, B, D) -> (N, B, n) log q / p of each with each candidate added, without their constant."""
+        gradient = (b * self.curvature).add_(self.slope)
+        scores = self._of_sums(b, gradient)
+        weights, unit = integers(gradient, self.limit)
+        linear = noise.cross(weights).mul_(unit * self.linear_unit)
+        return linear.add_(noise.squares(self.square_weights).mul_(self.square_unit)).add_(scores[..., None])
+
+    def _of_sums(self, b: Tensor, gradient: Tensor) -> Tensor:
+        """(N, B)"""
+        terms = folded_((gradient + self.slope).mul_(b), SUMMED_AS_INTEGERS)
+        terms.mul_(0.5 * RESOLUTION).round_().clamp_(-self.sum_limit, self.sum_limit)
+        return terms.sum(-1).div_(RESOLUTION)
+
+
+def step_scores(targets: Targets, shares: Share, steps: Tensor, num_active: Sequence[int]) -> Iterator[StepScores]:
+    """One step after the other, for the first `num_active[k]` blocks.
+
+    shares: (N, K) each. steps: (N, K), sigma_k / sigma. Several steps are prepared at a time, since on one block
+    calling an operation takes longer than the operation.
+    """
+    bits = size_bits(targets.sizes)
+    limits = tuple(power_of_two(EXACT_BITS - factor_bits - bits) for factor_bits in (NORMAL_BITS, SQUARE_BITS, 0))
+    excess, ratio, mean = (part[:, None] for part in (targets.ratio - 1.0, targets.ratio, targets.mean))
+    for start in range(0, len(num_active), STEPS_AT_ONCE):
+        n, stop = num_active[start], start + STEPS_AT_ONCE
+        t, rest, step = (part[:n, start:stop, None] for part in (*shares, steps))
+        spread = t * ratio[:n] + rest
+        curvature, slope = excess[:n] / spread, mean[:n] / spread  # (n, S, D)
+        weights, unit = integers(curvature[:, :, None], limits[1][:n, None])
+        square_units = unit * (step * step)[..., None] * (0.5 / NORMAL_UNIT**2)
+        linear_units = step[..., None] / float(NORMAL_UNIT)
+        for k in range(curvature.shape[1]):
+            m = num_active[start + k]
+            yield StepScores(
+                curvature[:m, k, None],
+                slope[:m, k, None],
+                weights[:m, k, 0],
+                linear_units[:m, k],
+                square_units[:m, k],
+                limits[0][:m],
+                limits[2][:m],
+            )
 
 
 def size_bits(sizes: Tensor) -> Tensor:
@@ -75,17 +109,16 @@ def size_bits(sizes: Tensor) -> Tensor:
     return torch.tensor(bits, dtype=torch.float64, device=sizes.device)[:, None, None]
 
 
-def integers(values: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, B, D) as integers of at most `bits` (N, 1, 1) bits, as float64, and the unit (N, 1, 1) of each block."""
-    largest = torch.linalg.vector_norm(values, float("inf"), dim=(1, 2), keepdim=True).clamp_min_(LEAST)
-    limit = power_of_two(bits)
+def integers(values: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+    """(..., B, D) as integers up to `limit`, as float64, and their unit (..., 1, 1), for each matrix of its own."""
+    largest = values.abs().amax((-2, -1), keepdim=True).clamp_min_(LEAST)
     return (values * (limit / largest)).round_(), largest / limit
 
 
 def one_shot_log_weights(targets: Targets, noise: StepNoise) -> Tensor:
     """(N, n) log q(x) / p(x) of candidates x ~ N(0, 1), for one path in each block."""
-    one = torch.ones_like(targets.mean[:, :1, None])
-    scores = StepScores.of(targets, Share(one, torch.zeros_like(one)), one, size_bits(targets.sizes))
+    one = torch.ones_like(targets.mean[:, :1])
+    (scores,) = step_scores(targets, Share(one, torch.zeros_like(one)), one, [len(one)])
     at_zero = torch.zeros_like(targets.mean)[:, None]
     constant = -0.5 * tree_sum(ln(targets.ratio) + targets.mean * targets.mean / targets.ratio)
     return scores.of_candidates(at_zero, noise)[:, 0] + constant[:, None]
@@ -96,6 +129,12 @@ def best_paths(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     num_candidates = scores.shape[-1]
     flat = scores.flatten(1)
     below = (flat - flat.amax(1, keepdim=True)).clamp_min_(-RANGE).mul_(RESOLUTION).round_().to(torch.int64)
-    ranks = below * MAX_PATHS - torch.arange(flat.shape[1], device=flat.device)
+    ranks = below.mul_(MAX_PATHS).sub_(_numbers(flat.shape[1], flat.device))
     best = torch.topk(ranks, count, dim=1).indices
-    return best // num_candidates, best % num_candidates
+    beams = torch.div(best, num_candidates, rounding_mode="trunc")
+    return beams, best - beams * num_candidates
+
+
+@lru_cache(maxsize=64)
+def _numbers(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, device=device)

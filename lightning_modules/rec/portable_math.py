@@ -56,16 +56,19 @@ def tree_sum(x: Tensor) -> Tensor:
 
     The halves are cut at powers of two, so zeros appended to the axis do not change a bit of the result.
     """
-    size = x.shape[-1]
-    if size == 0:
+    if x.shape[-1] == 0:
         return x.new_zeros(x.shape[:-1])
-    total = x
-    while size > 1:
+    return folded_(x.clone(), 1)[..., 0]
+
+
+def folded_(x: Tensor, width: int) -> Tensor:
+    """The partial sums of `tree_sum` once at most `width` are left, a power of two; x is overwritten."""
+    size = x.shape[-1]
+    while size > width:
         half = 1 << ((size - 1).bit_length() - 1)
-        low = total[..., :half].clone() if total is x else total[..., :half]
-        low[..., : size - half] += total[..., half:size]
-        total, size = low, half
-    return total[..., 0].clone() if total is x else total[..., 0]
+        x[..., : size - half].add_(x[..., half:size])
+        size = half
+    return x[..., :size]
 
 
 def ceil_log2(count: int) -> int:

@@ -34,7 +34,7 @@ NORMAL_UNIT = 1 << 12
 """Table entries are multiples of 1 / NORMAL_UNIT."""
 NORMAL_TABLE_CRC = 0x546C8CB1
 DIMENSIONS_PER_CALL = 8
-CPU_LANES = 1 << 14
+CPU_LANES = 1 << 13
 """Calls of Philox at a time, so that intermediate arrays stay in a core's cache."""
 
 
@@ -152,19 +152,20 @@ def extended_prefix(prefix: Tensor, index: Tensor) -> Tensor:
 
 def signs(prefix: Tensor, num_dimensions: int) -> Tensor:
     """+1 or -1 as float64, (...) -> (..., D): bit d mod 64, 1 for -1, of the prefix's word d // 64."""
-    words = torch.arange(1, -(-num_dimensions // WORD_BITS) + 1, device=prefix.device) * GOLDEN
-    drawn = splitmix64((prefix ^ SIGN_TAG)[..., None] + words)
-    shifts = torch.arange(0, WORD_BITS, BYTE_BITS, device=prefix.device)
+    offsets, shifts, signs_of_bytes = _sign_tables(-(-num_dimensions // WORD_BITS), prefix.device)
+    drawn = splitmix64((prefix ^ SIGN_TAG)[..., None] + offsets)
     in_bytes = (drawn[..., None] >> shifts) & 0xFF
-    rows = _signs_of_bytes(prefix.device).index_select(0, in_bytes.flatten())
+    rows = signs_of_bytes.index_select(0, in_bytes.flatten())
     return rows.view(*prefix.shape, -1)[..., :num_dimensions]
 
 
 @cache
-def _signs_of_bytes(device: torch.device) -> Tensor:
-    """(256, 8) signs of each byte's bits, lowest first."""
+def _sign_tables(num_words: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Offsets of a prefix's words, shifts of a word's bytes, and the signs (256, 8) of a byte's bits, lowest first."""
+    offsets = torch.arange(1, num_words + 1, device=device) * GOLDEN
+    shifts = torch.arange(0, WORD_BITS, BYTE_BITS, device=device)
     bits = (torch.arange(1 << BYTE_BITS)[:, None] >> torch.arange(BYTE_BITS)) & 1
-    return (1.0 - 2.0 * bits.to(torch.float64)).to(device)
+    return offsets, shifts, (1.0 - 2.0 * bits.to(torch.float64)).to(device)
 
 
 def signed_64(word: int) -> int:

@@ -49,6 +49,11 @@ class Targets(NamedTuple):
         """Some of the blocks."""
         return Targets(self.mean[chosen], self.ratio[chosen], self.sizes[chosen])
 
+    def trimmed(self) -> Targets:
+        """Without the dimensions that none of the blocks has."""
+        longest = int(self.sizes.max())
+        return Targets(self.mean[:, :longest], self.ratio[:, :longest], self.sizes)
+
     @property
     def _posterior(self) -> Gaussian:
         return Gaussian(self.mean, torch.sqrt(self.ratio))
