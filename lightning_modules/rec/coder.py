@@ -48,8 +48,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Encoded:
-    """message, and the sample z it stands for (the prior's shape, float64). In nats, of each block (N,): kl, KL(q || p),
-    and log_ratio, log q(z) / p(z), which is equal to kl on average over fair samples."""
+    """message, and the sample z it stands for (the prior's shape, float64).
+
+    In nats, of each block (N,): kl, KL(q || p), and log_ratio, log q(z) / p(z), whose mean over fair samples is kl.
+    """
 
     message: Message
     z: Tensor

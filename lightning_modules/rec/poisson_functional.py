@@ -31,6 +31,8 @@ class PoissonFunctional:
 
     def _select_one(self, task: Task) -> Tensor:
         bound = float(largest_log_weight(task.targets)[0])
+        if bound > math.log(task.num_candidates):
+            raise _endless(bound, task.num_candidates)
         best, index, time = math.inf, 0, 0.0
         for start in range(0, task.num_candidates, TRIALS_AT_ONCE):
             trials = range(start, min(start + TRIALS_AT_ONCE, task.num_candidates))
@@ -43,10 +45,14 @@ class PoissonFunctional:
                 best, index = float(log_costs[least]), start + least
             if math.log(time) - bound >= best:
                 return torch.tensor(index, device=task.blocks.device)
-        raise ValueError(
-            f"a sample that needs about e^{bound:.1f} trials was not found in {task.num_candidates}: give each "
-            "variable less KL, or allow more candidates"
-        )
+        raise _endless(bound, task.num_candidates)
+
+
+def _endless(bound: float, num_candidates: int) -> ValueError:
+    return ValueError(
+        f"a sample takes about e^{bound:.1f} trials, more than the {num_candidates} allowed: give each variable less "
+        "KL, or use ordered random coding"
+    )
 
 
 def largest_log_weight(targets: Targets) -> Tensor:
