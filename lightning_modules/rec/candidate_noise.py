@@ -42,9 +42,6 @@ class StepNoise(Protocol):
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
         """Candidates by beam and number, each (N, M), -> (N, M, D)."""
 
-    def of_blocks(self, rows: slice) -> StepNoise:
-        """The same for some of the blocks."""
-
 
 OpenStep = Callable[[Tensor], StepNoise]
 """From the beams' prefixes (N, B) to the candidates of a variable."""
@@ -117,9 +114,6 @@ class _FlippedStep:
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
         return picked(self.signs, beam).mul_(picked(self.shared, candidate))
 
-    def of_blocks(self, rows: slice) -> StepNoise:
-        return _FlippedStep(self.shared[rows], self.signs[rows])
-
 
 class Mirrored:
     """As `SignFlipped`, but candidate 2 i + 1 is the negative of candidate 2 i: half the numbers, half the products.
@@ -169,9 +163,6 @@ class _MirroredStep:
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
         number = candidate + self.span.start
         return self.pairs.chosen(beam, number >> 1).mul_(_mirror_sign(number)[..., None])
-
-    def of_blocks(self, rows: slice) -> StepNoise:
-        return _MirroredStep(self.pairs.of_blocks(rows), self.span)
 
 
 def _mirror_sign(candidate: Tensor) -> Tensor:
@@ -226,9 +217,6 @@ class _IndependentStep:
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
         block = torch.arange(len(beam), device=beam.device)[:, None]
         return self.own[block, beam, candidate]
-
-    def of_blocks(self, rows: slice) -> StepNoise:
-        return _IndependentStep(self.own[rows])
 
 
 def picked(rows: Tensor, numbers: Tensor) -> Tensor:

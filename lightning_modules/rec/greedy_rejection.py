@@ -21,23 +21,30 @@ from lightning_modules.rec.private_randomness import uniforms
 from lightning_modules.rec.shared_randomness import NORMAL_UNIT, halves, normal_integers, signed_64
 from lightning_modules.rec.targets import Targets
 
-NUM_SAMPLES, NUM_ATOMS = 10_000, 100
+NUM_ATOMS = 100
+SAMPLES_AT_ONCE = 1000
 TRIALS_AT_ONCE = 256
 PROFILE_VARIABLE = 1 << 23
 """Where the sender's samples of q are addressed, apart from its acceptance variates."""
 
 
 class GreedyRejection:
-    """seed: of the sender's own randomness. Raises ValueError when no trial of those allowed accepts."""
+    """num_samples: of q, from which the law of its weights is estimated. seed: of the sender's own randomness.
 
-    def __init__(self, *, seed: int) -> None:
+    Raises ValueError when no trial of those allowed accepts.
+    """
+
+    def __init__(self, *, num_samples: int, seed: int) -> None:
+        if num_samples < NUM_ATOMS:
+            raise ValueError(f"the law of weights takes at least {NUM_ATOMS} samples, got {num_samples}")
+        self._num_samples = num_samples
         self._seed = seed
 
     def select(self, task: Task) -> Tensor:
         return torch.stack([self._select_one(alone) for alone in task.alone()])
 
     def _select_one(self, task: Task) -> Tensor:
-        levels = rejection_levels(weight_atoms(task.targets, self._seed))
+        levels = rejection_levels(weight_atoms(task.targets, self._num_samples, self._seed))
         for start in range(0, task.num_candidates, TRIALS_AT_ONCE):
             trials = range(start, min(start + TRIALS_AT_ONCE, task.num_candidates))
             weights = exp(task.log_weights(trials)[0].clamp(-700.0, 700.0)).tolist()
@@ -67,19 +74,20 @@ def rejection_levels(atoms: list[float]) -> Iterator[tuple[float, float]]:
         left = max(0.0, 1.0 - (min(1.0, p_above[below]) * level + below * q_mass))
 
 
-def weight_atoms(targets: Targets, seed: int) -> list[float]:
-    """Quantiles of w = q / p under q, of one block: every hundredth of 10,000 samples, in the middle of its hundred."""
+def weight_atoms(targets: Targets, num_samples: int, seed: int) -> list[float]:
+    """NUM_ATOMS quantiles of w = q / p under q, of one block, each in the middle of its share of the samples."""
     size = targets.mean.shape[1]
-    rows = torch.arange(NUM_SAMPLES, device=targets.mean.device)
+    rows = torch.arange(num_samples, device=targets.mean.device)
     address = (torch.zeros_like(rows), torch.full_like(rows, PROFILE_VARIABLE), rows)
     log_weights = torch.cat(
         [
             _log_weights_of_samples(targets, normal_integers(halves(signed_64(seed)), part, size) / NORMAL_UNIT)
-            for part in zip(*(word.split(NUM_SAMPLES // 10) for word in address), strict=True)
+            for part in zip(*(word.split(SAMPLES_AT_ONCE) for word in address), strict=True)
         ]
     )
-    spacing = NUM_SAMPLES // NUM_ATOMS
-    weights: list[float] = exp(log_weights.sort().values[spacing // 2 :: spacing].clamp(-700.0, 700.0)).tolist()
+    spacing = num_samples // NUM_ATOMS
+    middles = log_weights.sort().values[spacing // 2 :: spacing][:NUM_ATOMS]
+    weights: list[float] = exp(middles.clamp(-700.0, 700.0)).tolist()
     return weights
 
 

@@ -27,33 +27,35 @@ from lightning_modules.rec.chain import UNIT, Chain
 from lightning_modules.rec.shared_randomness import extended_prefix
 from lightning_modules.rec.targets import Targets
 
+OpenCandidates = Callable[[range, slice], StepNoise]
+
 
 @dataclass(frozen=True)
 class Task:
     """One variable of N blocks.
 
-    targets: (N, D). open_candidates: the candidates of a range of numbers, for one path in each block. num_candidates:
-    how many there are of them, or, for rules that stop by themselves, may be tried. blocks: (N,), variable: what
-    private randomness is addressed by.
+    targets: (N, D). open_candidates: the candidates of a range of numbers, for one path in each of a slice of the
+    blocks. num_candidates: how many there are of them, or, for rules that stop by themselves, may be tried. blocks:
+    (N,), variable: what private randomness is addressed by.
     """
 
     targets: Targets
-    open_candidates: Callable[[range], StepNoise]
+    open_candidates: OpenCandidates
     num_candidates: int
     blocks: Tensor
     variable: int
 
     def log_weights(self, candidates: range) -> Tensor:
         """(N, n) log q(x) / p(x)"""
-        return one_shot_log_weights(self.targets, self.open_candidates(candidates))
+        return one_shot_log_weights(self.targets, self.open_candidates(candidates, slice(None)))
 
     def alone(self) -> list[Task]:
         """The same for each block by itself, for rules that try different numbers of candidates."""
         return [self._row(slice(k, k + 1)) for k in range(len(self.blocks))]
 
     def _row(self, row: slice) -> Task:
-        def open_candidates(candidates: range) -> StepNoise:
-            return self.open_candidates(candidates).of_blocks(row)
+        def open_candidates(candidates: range, rows: slice) -> StepNoise:
+            return self.open_candidates(candidates, row)
 
         return Task(self.targets.rows(row), open_candidates, self.num_candidates, self.blocks[row], self.variable)
 
@@ -80,10 +82,10 @@ class OneByOne:
             b, prefixes, blocks = b[:active], prefixes[:active], variables.blocks[:active]
 
             def open_candidates(
-                numbers: range, k: int = k, blocks: Tensor = blocks, prefixes: Tensor = prefixes
+                numbers: range, rows: slice, k: int = k, blocks: Tensor = blocks, prefixes: Tensor = prefixes
             ) -> StepNoise:
-                (open_step,) = chain.noise.steps(blocks, [len(blocks)], numbers, dimensions, k)
-                return open_step(prefixes[:, None])
+                (open_step,) = chain.noise.steps(blocks[rows], [len(blocks[rows])], numbers, dimensions, k)
+                return open_step(prefixes[rows, None])
 
             task = Task(one_variable_targets(chain, k, b), open_candidates, chain.num_candidates, blocks, k)
             index = self._rule.select(task)

@@ -25,7 +25,22 @@ NUM_QUANTILES = 1024
 BISECTIONS = 60
 WEIGHTS = tuple(k / 7 for k in range(8))
 RATIOS = (0.7, 0.4, 0.2, 0.1, 0.03, 0.01, 1e-3, 1e-4)
-NODES = (*(k / 16 for k in range(1, 15)), 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9997, 0.9999, 1.0)
+NARROW_RATIOS = tuple(10.0**-k for k in range(5, 12))
+FAR_NODES = (
+    0.9,
+    0.93,
+    0.95,
+    0.97,
+    0.98,
+    0.99,
+    0.995,
+    0.998,
+    0.999,
+    0.9997,
+    *(1.0 - 10.0**-k for k in range(4, 12)),
+    1.0,
+)
+NODES = (*(k / 16 for k in range(1, 15)), *FAR_NODES)
 """Shares of variance at which the encoder evaluates a block's KL profile."""
 STEPS_JUDGED = 64
 """Steps of equal length, at most, in which a choice of the family is judged."""
@@ -71,7 +86,8 @@ class EqualKL:
 
     Choice 8 i + j deals variance by f(t_k) = k / K with f = (1 - w) t + w g_r(t) / g_r(1), w = i / 7, r = RATIOS[j],
     and g_r(t) = -ln(1 - t (1 - r)) - t (1 - r): w = 0 is right where posteriors differ from the prior in their means
-    alone, w = 1 where all differ in their variances alone, by the factor r.
+    alone, w = 1 where all differ in their variances alone, by the factor r. Since r says nothing where w = 0, choices
+    1 ... 7 stand for w = 1 and very narrow posteriors, r = 1e-5 ... 1e-11.
     """
 
     num_choices = len(WEIGHTS) * len(RATIOS)
@@ -145,7 +161,7 @@ def _at_quantiles(quantiles: Tensor, steps: int) -> Tensor:
 @cache
 def _quantiles(choice: int) -> Tensor:
     """(NUM_QUANTILES + 1,) t at which f passes each multiple of 1 / NUM_QUANTILES: the schedule's definition."""
-    weight, ratio = WEIGHTS[choice // len(RATIOS)], RATIOS[choice % len(RATIOS)]
+    weight, ratio = _law(choice)
     goals = torch.arange(NUM_QUANTILES + 1, dtype=torch.float64) / NUM_QUANTILES
     whole = _variance_reduction(torch.ones(1, dtype=torch.float64), ratio)
     low, high = torch.zeros_like(goals), torch.ones_like(goals)
@@ -155,6 +171,14 @@ def _quantiles(choice: int) -> Tensor:
         low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
     low[0], low[-1] = 0.0, 1.0
     return low
+
+
+def _law(choice: int) -> tuple[float, float]:
+    """w and r of a choice."""
+    row, column = divmod(choice, len(RATIOS))
+    if row == 0 and column > 0:
+        return 1.0, NARROW_RATIOS[column - 1]
+    return WEIGHTS[row], RATIOS[column]
 
 
 def _variance_reduction(t: Tensor, ratio: float) -> Tensor:

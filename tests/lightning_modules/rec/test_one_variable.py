@@ -33,7 +33,7 @@ MEAN, RATIO = 1.1, 0.3
 RULES = [
     lambda: ImportanceSampling(temperature=1, seed=2),
     lambda: OrderedRandomCoding(seed=2),
-    lambda: GreedyRejection(seed=2),
+    lambda: GreedyRejection(num_samples=2000, seed=2),
     lambda: PoissonFunctional(seed=2),
 ]
 NAMES = ["importance", "ordered", "greedy rejection", "poisson"]
@@ -56,7 +56,7 @@ def samples(rule: Rule, count: int, num_candidates: int, variables: int = 1) -> 
 @pytest.mark.parametrize("rule", RULES, ids=NAMES)
 @pytest.mark.parametrize("variables", [1, 2])
 def test_samples_follow_the_posterior(rule: Callable[[], Rule], variables: int) -> None:
-    found, _ = samples(rule(), 500, 1 << 11, variables)
+    found, _ = samples(rule(), 200, 1 << 11, variables)
     assert stats.kstest(found.numpy(), stats.norm(MEAN, math.sqrt(RATIO)).cdf).pvalue > 0.01
 
 
@@ -69,9 +69,9 @@ def test_without_perturbation_importance_sampling_takes_the_best_candidate() -> 
 def _open(count: int) -> Callable:
     blocks = torch.arange(count)
 
-    def open_candidates(numbers: range):
-        (open_step,) = SignFlipped(seed=9).steps(blocks, [count], numbers, 1)
-        return open_step(torch.zeros(count, 1, dtype=torch.int64))
+    def open_candidates(numbers: range, rows: slice):
+        (open_step,) = SignFlipped(seed=9).steps(blocks[rows], [len(blocks[rows])], numbers, 1)
+        return open_step(torch.zeros(len(blocks[rows]), 1, dtype=torch.int64))
 
     return open_candidates
 
@@ -79,7 +79,7 @@ def _open(count: int) -> Callable:
 def test_log_weights_are_log_density_ratios() -> None:
     task = Task(one_dimensional(3), _open(3), 50, torch.arange(3), 0)
     beam = torch.zeros(3, 50, dtype=torch.int64)
-    x = task.open_candidates(range(50)).chosen(beam, torch.arange(50).expand(3, 50))[..., 0] / 4096
+    x = task.open_candidates(range(50), slice(None)).chosen(beam, torch.arange(50).expand(3, 50))[..., 0] / 4096
     normal = torch.distributions.Normal
     direct = normal(MEAN, math.sqrt(RATIO)).log_prob(x) - normal(0.0, 1.0).log_prob(x)
     assert float((task.log_weights(range(50)) - direct).abs().max()) < 1e-3
@@ -104,7 +104,7 @@ def test_ordered_times_are_ascending_and_their_unordered_law_is_exponential() ->
 @pytest.mark.parametrize("rule", RULES[1::2], ids=NAMES[1::2])
 def test_the_indices_of_ordered_and_poisson_samplers_are_as_short_as_their_papers_say(rule: Callable[[], Rule]) -> None:
     """E[log2 i] <= KL + log2(e) / e + 1 bits, i from 1."""
-    _, indices = samples(rule(), 500, 1 << 11)
+    _, indices = samples(rule(), 200, 1 << 11)
     bits = (0.5 * (RATIO + MEAN**2 - 1 - math.log(RATIO))) / math.log(2)
     assert float((indices.double() + 1).log2().mean()) < bits + math.log2(math.e) / math.e + 1
 
@@ -152,23 +152,23 @@ def test_rejection_levels_are_those_of_the_definition() -> None:
     found = list(itertools.islice(rejection_levels(atoms), 60))
     assert np.allclose(found, oracle, rtol=0, atol=1e-12)
     assert found[0] == (0.0, 1.0)
-    assert found[-1][1] < 0.01
+    assert found[-1][1] < 0.05
 
 
 def test_the_trial_that_accepts_has_the_law_of_the_recursion() -> None:
     targets = one_dimensional(1)
-    levels = list(itertools.islice(rejection_levels(weight_atoms(targets, 2)), 9))
+    levels = list(itertools.islice(rejection_levels(weight_atoms(targets, 2000, 2)), 9))
     stops = -np.diff([left for _, left in levels])
-    _, indices = samples(GreedyRejection(seed=2), 800, 1 << 11)
+    _, indices = samples(GreedyRejection(num_samples=2000, seed=2), 300, 1 << 11)
     counts = np.bincount(indices[:, 0].clamp_max(8).numpy(), minlength=9)
-    expected = np.array([*stops, 1 - stops.sum()]) * 800
+    expected = np.array([*stops, 1 - stops.sum()]) * 300
     assert stats.chisquare(counts, expected).pvalue > 0.01
 
 
 def test_a_sampler_that_runs_out_of_trials_says_so() -> None:
     task = Task(one_dimensional(1, mean=9.0), _open(1), 20, torch.arange(1), 0)
     with pytest.raises(ValueError, match="none of 20 trials was accepted: give each variable less KL"):
-        GreedyRejection(seed=1).select(task)
+        GreedyRejection(num_samples=2000, seed=1).select(task)
     with pytest.raises(ValueError, match="more than the 20 allowed"):
         PoissonFunctional(seed=1).select(task)
 

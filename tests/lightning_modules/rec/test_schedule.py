@@ -73,16 +73,19 @@ def test_scales_are_the_integers_of_the_format_and_their_squares_sum_to_one(
 
 @pytest.mark.parametrize("choice", range(64))
 def test_every_choice_reveals_the_share_that_its_law_says(choice: int) -> None:
-    weight, ratio = divmod(choice, 8)
-    r = (0.7, 0.4, 0.2, 0.1, 0.03, 0.01, 1e-3, 1e-4)[ratio]
-    scales = EqualKL().scales(16, choice).double() / 2**SCALE_BITS
-    t = scales.square().cumsum(0)[:-1]
+    row, column = divmod(choice, 8)
+    weight, r = row / 7, (0.7, 0.4, 0.2, 0.1, 0.03, 0.01, 1e-3, 1e-4)[column]
+    if choice in range(1, 8):
+        weight, r = 1.0, 10.0 ** -(4 + choice)
+    shares = Variables.stacked(torch.zeros(1, dtype=torch.int64), [EqualKL().scales(16, choice)]).shares
+    t, rest = shares.revealed[0, :-1], shares.rest[0, :-1]
 
-    def g(t: torch.Tensor) -> torch.Tensor:
-        return -torch.log(1 - t * (1 - r)) - t * (1 - r)
+    def g(t: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        return -torch.log(rest + t * r) - t * (1 - r)
 
-    law = (1 - weight / 7) * t + weight / 7 * g(t) / g(torch.ones(1, dtype=torch.float64))
-    assert torch.allclose(law, torch.arange(1, 16, dtype=torch.float64) / 16, atol=2e-6)
+    one = torch.ones(1, dtype=torch.float64)
+    law = (1 - weight) * t + weight * g(t, rest) / g(one, 0 * one)
+    assert torch.allclose(law, torch.arange(1, 16, dtype=torch.float64) / 16, atol=3e-5)
 
 
 def test_shares_are_exact_sums_that_leave_exactly_nothing() -> None:
