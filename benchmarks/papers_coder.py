@@ -76,3 +76,8 @@ def decode(message: Message, count: int) -> Tensor:
         noise = candidates(message.seed + k, hashes_of(before), count, message.size)
         total = total + math.sqrt(variance) * noise[message.indices[k], 0]
     return total
+
+
+def nominal_nats(steps: int, count: int) -> float:
+    """Of the indices."""
+    return steps * math.log(count)

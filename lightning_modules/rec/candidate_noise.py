@@ -158,7 +158,8 @@ class _MirroredStep:
         return torch.stack((positive, -positive), dim=-1).flatten(2)[..., self.span]
 
     def squares(self, weights: Tensor) -> Tensor:
-        return self.pairs.squares(weights).repeat_interleave(2, dim=-1)[..., self.span]
+        once = self.pairs.squares(weights)
+        return once[..., None].expand(*once.shape, 2).flatten(-2)[..., self.span]
 
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
         number = candidate + self.span.start

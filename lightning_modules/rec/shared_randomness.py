@@ -122,17 +122,26 @@ def _table_on(device: torch.device) -> Tensor:
 # ---- 64-bit hashes and signs, on tensors
 
 GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
-MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
-MIX_2 = 0x94D049BB133111EB - (1 << 64)
+MIX_1 = 0xBF58476D1CE4E5B9
+MIX_2 = 0x94D049BB133111EB
 SIGN_TAG = 0x5851F42D4C957F2D
 WORD_BITS, BYTE_BITS = 64, 8
 
 
 def splitmix64(state: Tensor) -> Tensor:
     """The generator's output for a state: a bijection of 64-bit words (int64, wrapping around)."""
-    state = (state ^ _shifted(state, 30)) * MIX_1
-    state = (state ^ _shifted(state, 27)) * MIX_2
+    if state.device.type == "cpu":  # numpy's calls are the shorter ones, and its unsigned words shift logically
+        return torch.from_numpy(_mixed(state.numpy().view(np.uint64)).view(np.int64))
+    state = (state ^ _shifted(state, 30)) * signed_64(MIX_1)
+    state = (state ^ _shifted(state, 27)) * signed_64(MIX_2)
     return state ^ _shifted(state, 31)
+
+
+def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(MIX_1)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(MIX_2)
+    mixed: NDArray[np.uint64] = state ^ (state >> np.uint64(31))
+    return mixed
 
 
 def _shifted(word: Tensor, bits: int) -> Tensor:

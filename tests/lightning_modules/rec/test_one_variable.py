@@ -130,19 +130,17 @@ def test_a_variables_target_is_its_conditional_law() -> None:
 
 def discrete_oracle(weights: list[float], masses: list[float], trials: int) -> list[tuple[float, float]]:
     """The definition of Harsha et al., by the mass of q that is still to be accepted at each value; (r, 1 - p*)."""
-    taken, levels = [0.0] * len(weights), []
+    taken, level = [0.0] * len(weights), 0.0
+    levels: list[tuple[float, float]] = []
     for _ in range(trials):
         left = 1 - sum(taken)
-        levels.append((sum(1 - done for done in _history(levels)), left))
+        levels.append((level, left))
+        level += left
         taken = [
             done + min(weight * mass - done, left * mass)
             for done, weight, mass in zip(taken, weights, masses, strict=True)
         ]
     return levels
-
-
-def _history(levels: list[tuple[float, float]]) -> list[float]:
-    return [1 - left for _, left in levels]
 
 
 def test_rejection_levels_are_those_of_the_definition() -> None:
@@ -178,7 +176,7 @@ def test_a_sampler_that_runs_out_of_trials_says_so() -> None:
 
 def test_the_largest_weight_is_at_the_mode_of_the_ratio() -> None:
     x = torch.linspace(-20, 20, 100_001, dtype=torch.float64)[:, None]
-    ratios = Targets(*(part.expand(len(x), 1) for part in one_dimensional(1)[:2]), torch.ones(len(x))).log_ratio(x)
+    ratios = one_dimensional(len(x)).log_ratio(x)
     assert abs(float(largest_log_weight(one_dimensional(1))) - float(ratios.max())) < 1e-6
 
 

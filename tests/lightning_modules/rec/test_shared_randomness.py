@@ -67,9 +67,9 @@ VECTOR_SIGNS_CRC = 0x2EA06CFA
 def test_philox_gives_the_published_answers_for_integers_arrays_and_tensors(counter, key, words) -> None:
     assert philox4x32(counter, key) == words
     for dtype in (np.uint32, np.int64):
-        arrays = philox4x32(*(np.array(part, dtype=np.int64).astype(dtype)[:, None] for part in (counter, key)))
+        arrays = philox4x32(*([np.array([word]).astype(dtype) for word in part] for part in (counter, key)))
         assert tuple(int(word[0]) for word in arrays) == words
-    tensors = philox4x32(torch.tensor(counter)[:, None], torch.tensor(key)[:, None])
+    tensors = philox4x32([torch.tensor([word]) for word in counter], [torch.tensor([word]) for word in key])
     assert tuple(int(word) for word in tensors) == words
 
 
