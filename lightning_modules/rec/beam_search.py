@@ -22,7 +22,7 @@ class BeamSearch:
     def __init__(self, *, num_beams: int) -> None:
         if num_beams < 1:
             raise ValueError(f"a search needs at least 1 beam, got {num_beams}")
-        self._num_beams = num_beams
+        self.num_paths = num_beams
 
     def choose(self, chain: Chain) -> Tensor:
         targets, variables = chain.targets, chain.variables
@@ -36,7 +36,7 @@ class BeamSearch:
             b, prefixes = b[:active], prefixes[:active]
             noise = open_step(prefixes)
             scores = form.of_candidates(b, noise)
-            beams, chosen = best_paths(scores, min(self._num_beams, scores[0].numel()))
+            beams, chosen = best_paths(scores, min(self.num_paths, scores[0].numel()))
             b = noise.chosen(beams, chosen).mul_(scales[:active, k]).add_(picked(b, beams))
             prefixes = extended_prefix(prefixes.gather(1, beams), chosen)
             trace.append((beams, chosen))

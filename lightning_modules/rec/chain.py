@@ -70,7 +70,9 @@ class Chain:
 
 
 class Sampler(Protocol):
-    """Chooses candidates whose sum looks like a sample of the posterior."""
+    """Chooses candidates whose sum looks like a sample of the posterior. num_paths: sums that it holds of a block."""
+
+    num_paths: int
 
     def choose(self, chain: Chain) -> Tensor:
         """(N, K) int64, the index of each variable, 0 beyond a block's count."""

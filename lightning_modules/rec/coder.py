@@ -28,9 +28,9 @@ from lightning_modules.rec.targets import Targets, stack_targets
 ROUNDING = 1e-4
 """Nats that a block may have beyond K variables' worth: a float32 network does not know KL any better."""
 MAX_BLOCKS = 1 << 32
-DIMENSIONS_AT_ONCE = {"cpu": 1 << 12}
-DIMENSIONS_ON_DEVICE = 1 << 20
-"""Of a batch of blocks: on a CPU about what its cache holds of 20 to 100 beams."""
+NUMBERS_AT_ONCE = {"cpu": 1 << 18}
+NUMBERS_ON_DEVICE = 1 << 27
+"""Of one array of a batch, dimensions times paths or candidates: on a CPU, about what its cache holds."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ class Coder:
         counts = self._num_variables(kl)
         choices = torch.where(counts > 0, self._schedule.choose(targets, counts), 0)
         indices: list[Tensor] = [torch.zeros(0, dtype=torch.int64)] * len(counts)
-        for rows in _batches(counts, targets.sizes):
+        width = max(self._sampler.num_paths, self.num_candidates)
+        for rows in _batches(counts, targets.sizes, width):
             variables = self._variables(rows + first_block, counts[rows], choices[rows])
             chain = Chain(targets.rows(rows).trimmed(), variables, self._noise, self.num_candidates)
             chosen = self._sampler.choose(chain).cpu()
@@ -135,7 +136,7 @@ class Coder:
         _check_message(message, len(sizes), self._schedule.num_choices)
         indices = message.indices.to(device).split(message.counts.tolist())
         sums = [torch.zeros(int(size), dtype=torch.float64, device=device) for size in sizes]
-        for rows in _batches(message.counts, sizes):
+        for rows in _batches(message.counts, sizes, 1):
             variables = self._variables((rows + first_block).to(device), message.counts[rows], message.choices[rows])
             padded = torch.nn.utils.rnn.pad_sequence([indices[block] for block in rows.tolist()], batch_first=True)
             found = replay(self._noise, variables, padded, int(sizes[rows].max()))
@@ -164,9 +165,12 @@ def _sample(sums: list[Tensor], prior: Gaussian, layout: Layout) -> Tensor:
     return scaled + mean
 
 
-def _batches(counts: Tensor, sizes: Tensor) -> Iterator[Tensor]:
-    """Numbers of the blocks that have variables, most variables first, a batch at a time."""
-    limit = DIMENSIONS_AT_ONCE.get(counts.device.type, DIMENSIONS_ON_DEVICE)
+def _batches(counts: Tensor, sizes: Tensor, width: int) -> Iterator[Tensor]:
+    """Numbers of the blocks that have variables, most variables first, a batch at a time.
+
+    width: numbers that are held for each dimension.
+    """
+    limit = NUMBERS_AT_ONCE.get(counts.device.type, NUMBERS_ON_DEVICE) // width
     order = torch.argsort(counts, descending=True, stable=True)
     order = order[counts[order] > 0]
     start = 0

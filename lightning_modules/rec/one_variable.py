@@ -70,6 +70,8 @@ class Rule(Protocol):
 class OneByOne:
     """Samples variable after variable by a rule, without search."""
 
+    num_paths = 1
+
     def __init__(self, *, rule: Rule) -> None:
         self._rule = rule
 

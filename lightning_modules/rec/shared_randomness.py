@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Words = Any
-"""An int, an int64 array or an int64 tensor: 32-bit words hold 0 ... 2^32 - 1, 64-bit ones wrap around."""
+"""An int, an integer array or an int64 tensor: 32-bit words hold 0 ... 2^32 - 1, 64-bit ones wrap around."""
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -34,7 +34,7 @@ NORMAL_UNIT = 1 << 12
 """Table entries are multiples of 1 / NORMAL_UNIT."""
 NORMAL_TABLE_CRC = 0x546C8CB1
 DIMENSIONS_PER_CALL = 8
-CPU_LANES = 1 << 13
+CPU_LANES = 1 << 14
 """Calls of Philox at a time, so that intermediate arrays stay in a core's cache."""
 
 
@@ -47,17 +47,21 @@ def philox4x32(counter: Sequence[Words], key: Sequence[Words]) -> tuple[Words, W
     k0, k1 = map(_wide, key)
     for _ in range(ROUNDS):
         p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
-        # the products wrap around in int64; masking after the arithmetic shift gives their true upper words
-        c0, c1, c2, c3 = ((p1 >> 32) & LOW_32) ^ c1 ^ k0, p1 & LOW_32, ((p0 >> 32) & LOW_32) ^ c3 ^ k1, p0 & LOW_32
+        c0, c1, c2, c3 = _upper(p1) ^ c1 ^ k0, p1 & LOW_32, _upper(p0) ^ c3 ^ k1, p0 & LOW_32
         k0, k1 = (k0 + WEYL[0]) & LOW_32, (k1 + WEYL[1]) & LOW_32
     return c0, c1, c2, c3
 
 
 def _wide(word: Words) -> Words:
-    """A word as a type whose products do not overflow with a warning: int, int64 array, int64 tensor."""
+    """A word as a type that holds products of two without a warning: int, uint64 array, int64 tensor."""
     if isinstance(word, Tensor):
         return word.to(torch.int64)
-    return word.astype(np.int64) if isinstance(word, np.ndarray) else int(word)
+    return word.astype(np.uint64) if isinstance(word, np.ndarray) else int(word)
+
+
+def _upper(product: Words) -> Words:
+    """The upper word of a product of two; in int64 it wraps around and is shifted arithmetically, hence the mask."""
+    return (product >> 32) & LOW_32 if isinstance(product, Tensor) else product >> 32
 
 
 @cache
@@ -101,7 +105,7 @@ def normal_integers(key: Sequence[Words], address: Sequence[Words], num_dimensio
 
 
 def _normal_rows(key: Sequence[Words], address: Sequence[Words], groups: Words) -> Words:
-    """(R, 8 groups) table entries."""
+    """(R, 8 groups) table entries: int16 arrays or float64 tensors."""
     k0, k1 = (word if isinstance(word, int) else word[:, None] for word in key)
     block, variable, candidate = (word[:, None] for word in address)
     words = philox4x32((groups[None], candidate, variable, block), (k0, k1))
@@ -111,7 +115,13 @@ def _normal_rows(key: Sequence[Words], address: Sequence[Words], groups: Words) 
     packed = np.empty((*words[0].shape, len(words)), dtype="<u4")
     for k, word in enumerate(words):
         packed[..., k] = word
-    return normal_table()[packed.view("<u2").reshape(len(packed), -1)]
+    return _compact_table()[packed.view("<u2").reshape(len(packed), -1)]
+
+
+@cache
+def _compact_table() -> NDArray[np.int16]:
+    """The table in the least memory, so that it stays in a core's cache."""
+    return normal_table().astype(np.int16)
 
 
 @cache

@@ -11,7 +11,7 @@ import torch
 
 from lightning_modules.rec.auxiliary_variables import Gaussian, kl_divergence
 from lightning_modules.rec.blocks import equal_blocks
-from lightning_modules.rec.coder import DIMENSIONS_AT_ONCE, Coder, Message, oversampled
+from lightning_modules.rec.coder import NUMBERS_AT_ONCE, Coder, Message, oversampled
 from tests.lightning_modules.rec.conftest import MakeCoder
 from tests.lightning_modules.rec.peer_target import peer_target
 
@@ -99,8 +99,8 @@ def test_z_and_indices_do_not_depend_on_threads_batches_or_what_else_is_coded(
     coder = make_coder("irec", sampler__num_beams=16)
     reference = coder.encode(posterior, prior, layout, first_block=3)
     threads = torch.get_num_threads()
-    for at_once, count in ((1, 1), (310, 2), (1 << 20, 2)):
-        monkeypatch.setitem(DIMENSIONS_AT_ONCE, "cpu", at_once)
+    for at_once, count in ((1, 1), (310 * 32, 2), (1 << 25, 2)):
+        monkeypatch.setitem(NUMBERS_AT_ONCE, "cpu", at_once)
         torch.set_num_threads(count)
         again = coder.encode(posterior, prior, layout, first_block=3)
         for field in ("counts", "choices", "indices"):
