@@ -28,7 +28,7 @@ from lightning_modules.rec.targets import Targets, stack_targets
 ROUNDING = 1e-4
 """Nats that a block may have beyond K variables' worth: a float32 network does not know KL any better."""
 MAX_BLOCKS = 1 << 32
-NUMBERS_AT_ONCE = {"cpu": 1 << 18}
+NUMBERS_AT_ONCE = {"cpu": 3 << 17}
 NUMBERS_ON_DEVICE = 1 << 27
 """Of one array of a batch, dimensions times paths or candidates: on a CPU, about what its cache holds."""
 
