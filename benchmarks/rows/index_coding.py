@@ -95,8 +95,8 @@ def target(seed: int) -> tuple[Gaussian, Gaussian]:
 
 
 def coder(kl_per_variable: float | None = None, epsilon: float | None = None, num_beams: int | None = None) -> Coder:
-    """That of conf/coder/irec.yaml, with other settings where they are given."""
-    cfg = OmegaConf.load(REPOSITORY / "conf" / "coder" / "irec.yaml")
+    """That of conf/index_coder/irec.yaml, with other settings where they are given."""
+    cfg = OmegaConf.load(REPOSITORY / "conf" / "index_coder" / "irec.yaml")
     changes = {
         "kl_per_variable": kl_per_variable,
         "num_candidates.epsilon": epsilon,

@@ -20,7 +20,7 @@ def make_coder(repository: Path) -> MakeCoder:
     """From the name of a file of conf/coder, and settings as a dotlist of Hydra, to a coder."""
 
     def make(name: str, **settings: Any) -> Coder:
-        cfg = OmegaConf.load(repository / "conf" / "coder" / f"{name}.yaml")
+        cfg = OmegaConf.load(repository / "conf" / "index_coder" / f"{name}.yaml")
         for key, value in settings.items():
             OmegaConf.update(cfg, key.replace("__", "."), value)
         coder = instantiate(cfg)
