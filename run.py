@@ -62,6 +62,11 @@ def at_or_below(value: float, table: dict[float, Any]) -> Any:
     return table[max(key for key in table if key <= float(value))]
 
 
+def choose(key: str, table: dict[str, Any]) -> Any:
+    """The entry of `key`; None for a key that is not there, whose fault is told where it is used."""
+    return table.get(key)
+
+
 def run_dir(resume: str | None, fresh: str) -> str:
     """A resumed run goes on in its own folder."""
     return resume or fresh
@@ -97,7 +102,7 @@ def once(value: str) -> str:
     return value
 
 
-for resolver in (at_or_below, run_dir, short_hash, sweep_name, job_folder):
+for resolver in (at_or_below, choose, run_dir, short_hash, sweep_name, job_folder):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 OmegaConf.register_new_resolver(once.__name__, once, replace=True, use_cache=True)
 
@@ -172,8 +177,9 @@ def compress(cfg: DictConfig) -> None:
     codec = build_codec(cfg)
     remember(codec, Path(cfg.paths.cache_dir) / "models", PACKAGED)
     inference = OmegaConf.to_yaml(cfg.inference, resolve=True)
-    cfg.task.job.key = f"{model_fingerprint(codec).hex()}-{short_hash(inference)}"
-    predict(cfg, build_module(cfg, codec))
+    module = build_module(cfg, codec)
+    cfg.task.job.key = f"{model_fingerprint(codec).hex()}-{short_hash(inference + module.coder.key)}"
+    predict(cfg, module)
 
 
 def decompress(cfg: DictConfig) -> None:
@@ -208,6 +214,8 @@ def tell(job: Any, items: list[Any], received: signal.Signals | None) -> None:
     """Write the report of a folder job that has ended, perhaps early by a signal, and judge it."""
     report = job.write_report(items)
     print(f"report: {report}")
+    for line in job.totals:
+        print(line)
     failed = f"{job.failed} of {len(items)} files"
     if received is not None:
         raise Stopped(f"stopped by {received.name}: {failed} failed or not done; the same command goes on", received)

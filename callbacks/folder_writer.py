@@ -17,6 +17,9 @@ class OutputFolder(Protocol):
     def finish(self, name: str, output_name: str, data: bytes, row: Mapping[str, Any]) -> Any:
         """Raises `CodingError` when the output cannot be written."""
 
+    def attach(self, name: str, output_name: str, data: bytes) -> Any:
+        """A second output of an input that is yet to be finished. Raises as `finish`."""
+
     def fail(self, name: str, error: str) -> None:
         """Raises `CodingError` when not even that can be noted."""
 
@@ -45,14 +48,29 @@ class FolderWriter(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any
     ) -> None:
         del trainer, pl_module, batch_and_indices
+        self._take(outputs)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """What the module has waited with, for a file that never came."""
+        del trainer
+        self._take(pl_module.unfinished())
+
+    def _take(self, outputs: Any) -> None:
         for output in outputs:
             if isinstance(output, Failure):
                 self.job.fail(output.name, output.error)
             elif isinstance(output, self.record):
                 self._write(output)
 
+    def attachments(self, result: Any) -> Mapping[str, bytes]:
+        """Further outputs: what is added to the name of the first one, and their bytes."""
+        del result
+        return {}
+
     def _write(self, result: Any) -> None:
         try:
+            for suffix, data in self.attachments(result).items():
+                self.job.attach(result.name, self.output_name(result.name) + suffix, data)
             self.job.finish(result.name, self.output_name(result.name), self.content(result), self.row(result))
         except CodingError as error:
             self.job.fail(result.name, str(error))

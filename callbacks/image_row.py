@@ -14,7 +14,10 @@ def coded_row(image: CodedImage) -> dict[str, Any]:
     height, width = image.x.shape[-2:]
     quality = image_quality(image.x, image.x_hat, image.format)
     rates = image_rates(image)
+    pixels = height * width
     return {
+        **({} if image.chain is None else {"chain": [image.chain.mark, image.chain.length]}),
+        "accounts": {f"bpp_{name}": bits / pixels for name, bits in image.accounts.items()},
         "height": height,
         "width": width,
         "bytes": len(image.data),

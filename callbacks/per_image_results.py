@@ -85,10 +85,11 @@ def rate_distortion_loss(row: dict[str, Any], lmbda: float | None) -> dict[str, 
 def results_table(rows: list[IndexedRow]) -> str:
     """The rows as CSV, in the order of their positions."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, RESULT_COLUMNS, lineterminator="\n")
+    accounts = dict.fromkeys(name for _, row in rows for name in row.get("accounts", {}))
+    writer = csv.DictWriter(text, [*RESULT_COLUMNS, *accounts], lineterminator="\n")
     writer.writeheader()
     for _, row in sorted(rows, key=lambda item: item[0]):
-        cells = {column: row.get(column) for column in RESULT_COLUMNS}
+        cells = {column: row.get(column) for column in RESULT_COLUMNS} | row.get("accounts", {})
         writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in cells.items()})
     return text.getvalue()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,6 +34,10 @@ class ReconstructionWriter(FolderWriter):
 
     def content(self, result: DecodedImage) -> bytes:
         return png(result)
+
+    def attachments(self, result: DecodedImage) -> Mapping[str, bytes]:
+        """`NAME.png.payload`: what the picture's file carried besides."""
+        return {} if result.format.carried is None else {".payload": result.format.carried}
 
     def row(self, result: DecodedImage) -> dict[str, Any]:
         return decoded_row(result)

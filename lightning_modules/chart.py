@@ -72,16 +72,26 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     if panel.backdrop:
         axes.plot(*_columns(panel.backdrop), color="#c9c8c4", linewidth=7, label=panel.backdrop.label)
     styles = zip(cycle(COLOURS), (marker for marker in cycle(MARKERS) for _ in COLOURS), strict=False)
+    named: list[tuple[Point, str, str]] = []
     for series, (colour, marker) in zip(panel.series, styles, strict=False):
         few = len(series.points) <= MOST_MARKERS
         axes.plot(*_columns(series), color=colour, marker=marker if few else "", markersize=5, label=series.label)
-        for point, name in zip(series.points, series.names, strict=False):
-            if all(map(math.isfinite, point)):
-                axes.annotate(name, point, (4, 4), textcoords="offset points", color=colour, fontsize=8)
+        named += [(point, name, colour) for point, name in zip(series.points, series.names, strict=False)]
+    axes.margins(x=0.15, y=0.08)
+    _draw_names(axes, named)
     if panel.log_x:
         _count_in_powers(axes, [x for series in panel.series for x, _ in series.points])
     if any(series.label for series in panel.series):
         axes.legend(fontsize=8)
+
+
+def _draw_names(axes: Axes, named: Sequence[tuple[Point, str, str]]) -> None:
+    """(point, name, colour): beside the points, from below to above on their right and left by turns."""
+    finite = [one for one in named if one[1] and all(map(math.isfinite, one[0]))]
+    for number, (point, name, colour) in enumerate(sorted(finite, key=lambda one: one[0][1])):
+        across, side = ((7, "left"), (-7, "right"))[number % 2]
+        place = axes.annotate(name, point, (across, 0), textcoords="offset points", color=colour, fontsize=8)
+        place.set(ha=side, va="center")
 
 
 def _count_in_powers(axes: Axes, places: Sequence[float]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -30,6 +31,9 @@ ImageSize = tuple[int, int]
 Integers = Mapping[str, NDArray[np.integer[Any]]]
 """All that a decoder computes of one picture before floating point enters, by name: equal on every machine."""
 
+
+CARRIED = "carried"
+"""Name, among a picture's integers, of bytes of the user's own that its file carries besides."""
 
 REPORT_COLUMNS = (
     "name",
@@ -54,11 +58,13 @@ class PixelFormat(NamedTuple):
     gray: the picture has one channel; `x` repeats it three times and decoding averages it back.
     alpha: opacity, uint8 (H, W), kept losslessly; None when the picture is opaque.
     icc_profile: the embedded colour profile as found in the input; None when there was none.
+    carried: bytes of the user's own that came with a decoded file; None when there were none.
     """
 
     gray: bool = False
     alpha: Tensor | None = None
     icc_profile: bytes | None = None
+    carried: bytes | None = None
 
 
 class SourceImage(NamedTuple):
@@ -89,6 +95,7 @@ class CodedImage(NamedTuple):
     x, x_hat: (1, 3, H, W); x in [0, 1], x_hat as decoded from `data` (not clamped).
     estimated_bits: -log2 of the latents' probability under the coding tables, summed over the image.
     payload_bytes: length of the entropy-coded sections; `len(data)` is the whole file.
+    accounts: as of `Coded`. chain: the files that this one is read with, if there are such.
     """
 
     name: str
@@ -100,6 +107,8 @@ class CodedImage(NamedTuple):
     payload_bytes: int
     encode_seconds: float
     decode_seconds: float
+    accounts: Mapping[str, float] = MappingProxyType({})
+    chain: Chain | None = None
 
 
 class DecodedImage(NamedTuple):
@@ -152,10 +161,21 @@ class Section(NamedTuple):
 
 
 class Coded(NamedTuple):
-    """What `encode` makes of one image. bits: the cost of its symbols under the coding tables, by latent."""
+    """What `encode` makes of one image. bits: the cost of its symbols under the coding tables, by latent.
+
+    accounts: other numbers of bits that belong into a report, by name; a column `bpp_NAME` for each.
+    """
 
     sections: list[Section]
     bits: dict[str, float]
+    accounts: Mapping[str, float] = MappingProxyType({})
+
+
+class Chain(NamedTuple):
+    """Files that are one stream and are read together. mark: tells chains apart. length: how many files they are."""
+
+    mark: int
+    length: int
 
 
 class Codec(nn.Module, ABC):
@@ -164,10 +184,12 @@ class Codec(nn.Module, ABC):
     codec_id: the byte that names this class in files; unique, never reused.
     hyperparameters: the constructor's keyword arguments, JSON values only, enough to build an equal codec.
     codes_weights_of: another class whose packaged models this one codes with in its own way; None for most.
+    packaged_family: the packaged models of this class, by the beginning of their names, are what `ckpt=demo` means.
     """
 
     codec_id: ClassVar[int]
     codes_weights_of: ClassVar[type[Codec] | None] = None
+    packaged_family: ClassVar[str] = "demo"
     hyperparameters: dict[str, Any]
 
     @abstractmethod
@@ -189,6 +211,21 @@ class Codec(nn.Module, ABC):
         An entry is a `DamagedFile` when that file's bytes are none that `encode` writes, or a CRC disagrees; the
         other files are none the worse for it.
         """
+
+    def chain_of(self, sections: Sequence[Section]) -> Chain | None:
+        """The chain that a file with these sections belongs to; None for one that is read by itself."""
+        del sections
+        return None
+
+    def read_together(self, files: Sequence[tuple[Sequence[Section], ImageSize]]) -> list[Integers | CodingError]:
+        """`read_integers` of files of any sizes; a codec may have some that are read only with others."""
+        numbers: dict[ImageSize, list[int]] = {}
+        for number, (_, size) in enumerate(files):
+            numbers.setdefault(size, []).append(number)
+        found: dict[int, Integers | CodingError] = {}
+        for size, group in numbers.items():
+            found |= zip(group, self.read_integers([files[number][0] for number in group], size), strict=True)
+        return [found[number] for number in range(len(files))]
 
     @abstractmethod
     def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
 
 from lightning_modules.checkpoints.model_library import ModelLibrary
 from lightning_modules.codec import (
+    Chain,
     Codec,
     CodedImage,
     CodingError,
@@ -21,8 +22,18 @@ from lightning_modules.codec import (
     Latents,
     SourceImage,
 )
-from lightning_modules.coding.picture import pack, unpack, unpack_each
+from lightning_modules.coding.coder import Coder, Separately, pack_each
+from lightning_modules.coding.container import read
+from lightning_modules.coding.picture import PackedPicture, UnpackedPicture, unpack_each
 from lightning_modules.rate_distortion import mse_255
+
+
+class Found(NamedTuple):
+    """A picture's latents, and the seconds that they took."""
+
+    source: SourceImage
+    latents: Latents
+    seconds: float
 
 
 class CompressionModule(L.LightningModule):
@@ -32,8 +43,11 @@ class CompressionModule(L.LightningModule):
     that what they report is what a receiver gets. Steps never raise for one bad picture: they return `Failure`.
     """
 
-    def __init__(self, *, codec: Codec, inference: Inference, lmbda: float, seed: int) -> None:
+    def __init__(
+        self, *, codec: Codec, inference: Inference, lmbda: float, seed: int, coder: Coder | None = None
+    ) -> None:
         super().__init__()
+        self.coder: Coder = coder or Separately()
         self.codec = codec
         self.inference = inference
         self.lmbda = lmbda
@@ -74,59 +88,92 @@ class CompressionModule(L.LightningModule):
         del batch_idx
         return self.compress(images)
 
-    def compress(self, images: Sequence[SourceImage | Failure]) -> list[CodedImage | Failure]:
-        """Pictures -> their files and what those decode to, in order; latents of equally large ones found together.
+    def unfinished(self) -> list[CodedImage | Failure]:
+        """What steps have taken in and not given out."""
+        return []
 
-        A fault of a picture is its `Failure`. `traces` has what the inference method tells of each, by position.
+    def compress(self, images: Sequence[SourceImage | Failure]) -> list[CodedImage | Failure]:
+        """Pictures -> their files and what those decode to, in order.
+
+        A fault of a picture is its `Failure`, one of a stream that pictures share a failure of all. `traces` has what
+        the inference method tells of each, by position.
         """
         self.traces = {}
         done: dict[int, CodedImage | Failure] = {}
-        by_size: dict[torch.Size, dict[int, SourceImage]] = {}
+        groups: dict[Any, dict[int, SourceImage]] = {}
         for position, image in enumerate(images):
             if isinstance(image, Failure):
                 done[position] = image
-            else:
-                by_size.setdefault(image.x.shape, {})[position] = image
-        for group in by_size.values():
-            done |= self._compress_together(group)
+            else:  # latents of equally large ones are found together, unless it is the coder that wants several
+                alike = image.x.shape if self.coder.together == 1 else position
+                groups.setdefault(alike, {})[position] = image
+        found: dict[int, Found] = {}
+        for group in groups.values():
+            for position, result in self._latents_of(group).items():
+                if isinstance(result, Failure):
+                    done[position] = result
+                else:
+                    found[position] = result
+        positions = sorted(found)
+        for first in range(0, len(positions), self.coder.together):
+            chunk = positions[first : first + self.coder.together]
+            done |= zip(chunk, self._code([found[position] for position in chunk]), strict=True)
         return [done[position] for position in range(len(images))]
 
-    def _compress_together(self, group: Mapping[int, SourceImage]) -> dict[int, CodedImage | Failure]:
-        """Equally large pictures, by position. If finding their latents fails, each is tried alone."""
+    def _latents_of(self, group: Mapping[int, SourceImage]) -> dict[int, Found | Failure]:
+        """Of equally large pictures, by position. If finding them fails, each picture is tried alone."""
         start = time.perf_counter()
         try:
             latents = self.inference(self.codec, torch.cat([image.x for image in group.values()]))
         except CodingError as error:
             if len(group) > 1:
-                alone = [self._compress_together({position: image}) for position, image in group.items()]
+                alone = [self._latents_of({position: image}) for position, image in group.items()]
                 return {position: result for one in alone for position, result in one.items()}
             return {position: Failure(image.name, f"{image.name}: {error}") for position, image in group.items()}
         seconds = (time.perf_counter() - start) / len(group)
         self.traces |= dict(zip(group, getattr(self.inference, "trace", ()), strict=False))
         shares = zip(group.items(), latents.split(), strict=True)
-        return {position: self._write(image, share, seconds) for (position, image), share in shares}
+        return {position: Found(image, share, seconds) for (position, image), share in shares}
 
-    def _write(self, image: SourceImage, latents: Latents, seconds: float) -> CodedImage | Failure:
-        """The file of one picture, and what it decodes to. seconds: taken to find its latents."""
+    def _code(self, found: Sequence[Found]) -> Iterator[CodedImage | Failure]:
+        """The times of coding are shared equally."""
+        if not found:
+            return
+        start = time.perf_counter()
         try:
-            start = time.perf_counter()
-            packed = pack(self.codec, latents, image.format)
+            packed = pack_each(
+                self.coder, self.codec, [one.latents for one in found], [one.source.format for one in found]
+            )
             encoded = time.perf_counter()
-            x_hat, _ = unpack(packed.data, self.codec)
-            decoded = time.perf_counter()
+            unpacked = unpack_each([one.data for one in packed], self.codec)
         except CodingError as error:
-            return Failure(image.name, f"{image.name}: {error}")
-        return CodedImage(
-            name=image.name,
-            x=image.x,
-            x_hat=x_hat,
-            format=image.format,
-            data=packed.data,
-            estimated_bits=packed.estimated_bits,
-            payload_bytes=packed.payload_bytes,
-            encode_seconds=seconds + encoded - start,
-            decode_seconds=decoded - encoded,
-        )
+            yield from (Failure(one.source.name, f"{one.source.name}: {error}") for one in found)
+            return
+        decode_seconds = (time.perf_counter() - encoded) / len(found)
+        encode_seconds = (encoded - start) / len(found)
+        for (source, _, seconds), file, picture in zip(found, packed, unpacked, strict=True):
+            if isinstance(picture, CodingError):
+                yield Failure(source.name, f"{source.name}: {picture}")
+            else:
+                yield _coded_image(source, file, picture, seconds + encode_seconds, decode_seconds)
+
+
+def _coded_image(
+    source: SourceImage, file: PackedPicture, picture: UnpackedPicture, encode_seconds: float, decode_seconds: float
+) -> CodedImage:
+    return CodedImage(
+        name=source.name,
+        x=source.x,
+        x_hat=picture.x_hat,
+        format=source.format,
+        data=file.data,
+        estimated_bits=file.estimated_bits,
+        payload_bytes=file.payload_bytes,
+        encode_seconds=encode_seconds,
+        decode_seconds=decode_seconds,
+        accounts=file.accounts,
+        chain=file.chain,
+    )
 
 
 class DecompressionModule(L.LightningModule):
@@ -135,23 +182,42 @@ class DecompressionModule(L.LightningModule):
     def __init__(self, *, library: ModelLibrary) -> None:
         super().__init__()
         self.library = library
+        self.waiting: dict[tuple[Codec, Chain], list[CompressedImage]] = {}
 
     def predict_step(self, files: list[CompressedImage | Failure], batch_idx: int) -> list[DecodedImage | Failure]:
-        """Files of one model and picture size are decoded together; each shares their time equally."""
+        """Files of one model and picture size are decoded together; each shares their time equally.
+
+        A file of a chain waits for the others, and comes out with the last of them.
+        """
         del batch_idx
-        decoded: dict[str, DecodedImage | Failure] = {}
+        decoded: list[DecodedImage | Failure] = []
         by_codec: dict[Codec, list[CompressedImage]] = {}
         for file in files:
             if isinstance(file, Failure):
-                decoded[file.name] = file
+                decoded.append(file)
                 continue
             try:
-                by_codec.setdefault(self.library.find(file.data).to(self.device), []).append(file)
+                codec = self.library.find(file.data).to(self.device)
+                by_codec.setdefault(codec, []).extend(self._ready(codec, file))
             except CodingError as error:
-                decoded[file.name] = Failure(file.name, f"{file.name}: {error}")
+                decoded.append(Failure(file.name, f"{file.name}: {error}"))
         for codec, group in by_codec.items():
-            decoded |= {image.name: image for image in decode(codec, group)}
-        return [decoded[file.name] for file in files]
+            decoded += decode(codec, group) if group else []
+        return decoded
+
+    def unfinished(self) -> list[DecodedImage | Failure]:
+        """The files of chains that others of are missing, each with a line that says so."""
+        held, self.waiting = self.waiting, {}
+        return [image for (codec, _), group in held.items() for image in decode(codec, group)]
+
+    def _ready(self, codec: Codec, file: CompressedImage) -> list[CompressedImage]:
+        """What can be decoded now that this file is here."""
+        chain = codec.chain_of(read(file.data).sections)
+        if chain is None:
+            return [file]
+        group = self.waiting.setdefault((codec, chain), [])
+        group.append(file)
+        return self.waiting.pop((codec, chain)) if len(group) == chain.length else []
 
 
 def decode(codec: Codec, files: Sequence[CompressedImage]) -> Iterator[DecodedImage | Failure]:

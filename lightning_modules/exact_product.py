@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.codec import CodingError
+
 LIMB = 256
 """A 16-bit activation is LIMB * high + low, with -128 <= high <= 128 and -128 <= low <= 127."""
 
@@ -60,6 +62,10 @@ class Geometry(ABC):
     @abstractmethod
     def by_taps(self, values: Tensor, weight: Tensor) -> Tensor:
         """The same sums as matrix products, one a tap; takes integer tensors, too."""
+
+    def transposed(self) -> Geometry:
+        """That of the transposed matrix, which takes the same weight. Raises CodingError where none of ours is it."""
+        raise CodingError(f"{type(self).__name__} layers with these strides have no exact gradient")
 
     def weight_sums(self, weight: Tensor) -> Tensor:
         """(D,) sum over each output's inputs and taps of |weight|."""
@@ -109,6 +115,11 @@ class Correlation(Geometry):
         padded = F.pad(values, (columns, columns, rows, rows))
         return _correlate(padded, weight, self.stride, self.dilation, self.groups)
 
+    def transposed(self) -> Geometry:
+        if self.stride != (1, 1):
+            return super().transposed()
+        return Upsampling(self.stride, self.padding, (0, 0), self.dilation, self.groups)
+
 
 POINTWISE = Correlation((1, 1), (0, 0), (1, 1), 1)
 """A matrix over channels at each position."""
@@ -138,6 +149,10 @@ class Upsampling(Geometry):
         (top, left), (below, right) = margins, self.output_padding
         padded = F.pad(spread, (left, left + right, top, top + below))
         return _correlate(padded, self.output_first(weight).flip((2, 3)), (1, 1), self.dilation, self.groups)
+
+    def transposed(self) -> Geometry:
+        """Of the input's size, as long as the output is no larger than the stride times that."""
+        return Correlation(self.stride, self.padding, self.dilation, self.groups)
 
     def output_first(self, weight: Tensor) -> Tensor:
         return _swap_channels(weight, self.groups)

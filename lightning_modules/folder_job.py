@@ -11,8 +11,6 @@ A request to stop (`stop_request`) ends `pending` at the next item; the report s
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import time
@@ -27,6 +25,7 @@ from lightning_modules.claims import Claims, last_claim_time, own_claim, settle
 from lightning_modules.codec import REPORT_COLUMNS, CodingError
 from lightning_modules.job_files import STATE_FOLDER, Item, Source, is_intact, output_path, printable, source_of
 from lightning_modules.journal import Journal, Row
+from lightning_modules.report_table import table, totals
 
 REPORT_NAME = "report.csv"
 NOT_DONE = "not done: its process died or was stopped; run the same command again"
@@ -46,13 +45,15 @@ class FolderJob:
     """One process's hand on the job whose results go to the folder `output`. Building one touches nothing.
 
     key: what else the outputs depend on (model, settings); those made under another key are made again.
-    failed: number of `failed` rows in the report last written.
+    failed: number of `failed` rows in the report last written. totals: its further columns over the whole folder, a
+    line each.
     """
 
     def __init__(self, output: str | Path, key: str = "") -> None:
         self.output = Path(output)
         self.key = key
         self.failed = 0
+        self.totals: list[str] = []
         self._journal = Journal(self._state / "journal")
 
     # ---- handing out the work
@@ -137,7 +138,7 @@ class FolderJob:
     def _is_done(self, row: Row, source: Source | None) -> bool:
         """Whether what an earlier process noted still holds: same settings, same input, output intact."""
         same = row["status"] != "failed" and row.get("key") == self.key and row.get("source") == source
-        return same and source is not None and self._is_intact(row)
+        return same and source is not None and self._is_whole(row)
 
     # ---- taking in the results
 
@@ -160,6 +161,19 @@ class FolderJob:
         except OSError as error:
             raise self._refusal(path, error) from None
         self._settle({**whole_row, "status": "ok"})
+        return path
+
+    def attach(self, name: str, output_name: str, data: bytes) -> Path:
+        """Put a second output of `name` in its place, before `finish` does the first. Raises as `finish`."""
+        path = output_path(self.output, output_name)
+        self._make_folders()
+        self._refuse_to_replace(name, output_name, path)
+        try:
+            self._journal.append({"name": name, "status": "attached", "output": output_name})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, data)
+        except OSError as error:
+            raise self._refusal(path, error) from None
         return path
 
     def fail(self, name: str, error: str) -> None:
@@ -209,26 +223,28 @@ class FolderJob:
         """`output/report.csv`, a row for each item; sets `failed` and ends the run. Raises `CodingError`."""
         self._make_folders()
         rows = self.rows(items)
+        columns = dict.fromkeys([*REPORT_COLUMNS, *(column for row in rows for column in row)])
         for folder in {(self.output / row.get("output", "")).parent for row in self._journal.latest.values()}:
             flush_folder(folder)  # before the report says that it is there
         path = self.output / REPORT_NAME
         try:
-            write_atomically(path, _csv(rows).encode("utf-8", "surrogateescape"))
+            write_atomically(path, table(rows, columns).encode("utf-8", "surrogateescape"))
             self._journal.close_run()
         except OSError as error:
             raise self._refusal(path, error) from None
         self.failed = sum(row["status"] == "failed" for row in rows)
+        self.totals = totals(rows, columns)
         return path
 
     def _verified_row(self, name: str, path: Path) -> Row:
         row = self._journal.latest.get(name)
         if row is None or not self._is_last_word(row):
             row = {"name": name, "status": "failed", "error": NOT_DONE}
-        elif row["status"] != "failed" and not self._is_intact(row):
+        elif row["status"] != "failed" and not self._is_whole(row):
             row = {"name": name, "status": "failed", "error": f"{row['output']}: {DAMAGED}"}
         elif row["status"] != "failed" and _has_changed(row, path):
             row = {"name": name, "status": "failed", "error": CHANGED}
-        return {column: row.get(column) for column in REPORT_COLUMNS}
+        return {column: row.get(column) for column in REPORT_COLUMNS} | row.get("accounts", {})
 
     def _is_last_word(self, row: Row) -> bool:
         """Not of an output under other settings, and nobody has begun the item anew since."""
@@ -237,6 +253,15 @@ class FolderJob:
 
     def _is_intact(self, row: Row) -> bool:
         return is_intact(self.output, row["output"], row["size"], row["crc32"])
+
+    def _is_whole(self, row: Row) -> bool:
+        """Whether its output is intact, and that of every other file of its chain, without which it is of no use."""
+        if "chain" not in row:
+            return self._is_intact(row)
+        links = [other for other in self._journal.latest.values() if other.get("chain") == row["chain"]]
+        return len(links) == row["chain"][1] and all(
+            other["status"] != "failed" and self._is_intact(other) for other in links
+        )
 
     # ---- the state folder
 
@@ -283,16 +308,3 @@ def _refuse_to_replace_table(path: Path) -> None:
     """A table of that name that no job has written may be somebody's only copy."""
     if path.is_file() and not path.read_bytes().startswith(b",".join(map(str.encode, REPORT_COLUMNS[:2]))):
         raise CodingError(f"{printable(str(path))}: exists and is no report; move it away or give another output=")
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, REPORT_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({column: _cell(row[column]) for column in REPORT_COLUMNS} for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Empty for what is not known; six decimals are beyond what any of the numbers means."""
-    return "" if value is None else round(value, 6) if isinstance(value, float) else value

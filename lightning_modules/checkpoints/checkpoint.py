@@ -27,7 +27,7 @@ def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: 
     `.safetensors`, or any checkpoint whose weights `codec_class` knows by name.
     Raises `CodingError`, one line, when there is none or it belongs to another architecture.
     """
-    path = locate(ckpt, lmbda=lmbda, cache_dir=cache_dir)
+    path = locate(ckpt, lmbda=lmbda, cache_dir=cache_dir, family=codec_class.packaged_family)
     where = ckpt if ckpt.startswith(ZOO) else str(path)
     remedy = "choose the experiment that it was trained with"
     if is_packaged(path):
@@ -48,10 +48,12 @@ def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: 
     return codec.eval()
 
 
-def locate(ckpt: str, *, lmbda: float, cache_dir: Path) -> Path:
-    """The file that `ckpt` names, which need not exist; a model of CompressAI's zoo is downloaded."""
+def locate(ckpt: str, *, lmbda: float, cache_dir: Path, family: str = "demo") -> Path:
+    """family: of the packaged models, for `demo`.
+
+    The file that `ckpt` names, which need not exist; a model of CompressAI's zoo is downloaded."""
     if ckpt == "demo":
-        return nearest_packaged("demo", lmbda)
+        return nearest_packaged(family, lmbda)
     if ckpt.startswith(ZOO):
         return fetch_compressai(ckpt.removeprefix(ZOO), cache_dir / "compressai")
     return Path(os.path.expanduser(ckpt))

@@ -43,6 +43,9 @@ AnsCoder = constriction.stream.stack.AnsCoder
 Categorical = constriction.stream.model.Categorical
 Uniform = constriction.stream.model.Uniform
 
+_ROWS = Categorical(perfect=False, lazy=True)
+"""A model of its own for each symbol, with exactly its frequencies: see `_model`."""
+
 CHUNK_BITS = 16
 _WORD = np.dtype("<u4")
 
@@ -140,6 +143,32 @@ class AnsStack:
         symbols[order] = entries
         return symbols
 
+    def push_rows(self, entries: NDArray[np.int32], frequencies: NDArray[np.int32]) -> None:
+        """Put N entries on the stack, entry i under row i of (N, L) frequencies, each >= 1 and of sum 2^24."""
+        self._coder.encode_reverse(entries, _ROWS, (frequencies - 1).astype(np.float64))
+
+    def pop_rows(self, frequencies: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The exact inverse of `push_rows`, for any state of the stack; see `is_exhausted`."""
+        entries: NDArray[np.int32] = self._coder.decode(_ROWS, (frequencies - 1).astype(np.float64))
+        return entries
+
+    def is_exhausted(self) -> bool:
+        """Whether more was popped than was there. It stays so: popping never raises the state."""
+        words, state = self._coder.pos()
+        return words == 0 and state < BOTTOM
+
+    @property
+    def num_words(self) -> int:
+        """Whole words below the state."""
+        words, _ = self._coder.pos()
+        return int(words)
+
+    @property
+    def bits(self) -> float:
+        """What is on the stack: 32 for each word below the state, and the logarithm of that."""
+        words, state = self._coder.pos()
+        return 32.0 * words + math.log2(state)
+
     def push_uniform(self, values: ArrayLike, bits: int) -> None:
         """Put N integers in [0, 2^bits) on the stack, at `bits` bits each, 0 <= bits <= 32."""
         numbers = np.asarray(values, dtype=np.int64)
@@ -177,8 +206,7 @@ class AnsStack:
         return np.where(header & 1, -distance, distance)
 
     def _check_floor(self) -> None:
-        words, state = self._coder.pos()
-        if words == 0 and state < BOTTOM:
+        if self.is_exhausted():
             raise damaged("the coded data end before the last symbol")
 
 

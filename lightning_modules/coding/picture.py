@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Codec, CodingError, ImageSize, Latents, PixelFormat, WrongModel
+from lightning_modules.codec import (
+    CARRIED,
+    Chain,
+    Codec,
+    Coded,
+    CodingError,
+    ImageSize,
+    Integers,
+    Latents,
+    PixelFormat,
+    WrongModel,
+)
 from lightning_modules.coding.container import Bitstream, fingerprint, read, require_model
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
 from lightning_modules.weight_snapshot import WeightSnapshot
@@ -30,11 +44,16 @@ def model_fingerprint(codec: Codec) -> bytes:
 
 
 class PackedPicture(NamedTuple):
-    """data: the whole file. estimated_bits: cost of the latents under the coding tables."""
+    """data: the whole file. estimated_bits: cost of the latents under the coding tables. accounts: as of `Coded`.
+
+    chain: the files that this one is read with, if there are such.
+    """
 
     data: bytes
     estimated_bits: float
     payload_bytes: int
+    accounts: Mapping[str, float] = MappingProxyType({})
+    chain: Chain | None = None
 
 
 class UnpackedPicture(NamedTuple):
@@ -46,9 +65,14 @@ class UnpackedPicture(NamedTuple):
 
 def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPicture:
     """Latents of one image -> its `.lpc` file. Raises `ValueError` for a batch, or alpha of another size."""
+    _check_one_picture(latents, pixel_format.alpha)
+    return assemble(codec, codec.encode(latents), latents, pixel_format)
+
+
+def assemble(codec: Codec, coded: Coded, latents: Latents, pixel_format: PixelFormat) -> PackedPicture:
+    """The file of one image whose latents are coded already. Raises as `pack`."""
     alpha, profile = pixel_format.alpha, pixel_format.icc_profile
     _check_one_picture(latents, alpha)
-    coded = codec.encode(latents)
     bitstream = Bitstream(
         codec_id=codec.codec_id,
         fingerprint=model_fingerprint(codec),
@@ -59,7 +83,8 @@ def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPic
         sections=tuple(coded.sections),
     )
     payload_bytes = sum(len(section.payload) for section in coded.sections)
-    return PackedPicture(bitstream.to_bytes(), sum(coded.bits.values()), payload_bytes)
+    bits, chain = sum(coded.bits.values()), codec.chain_of(coded.sections)
+    return PackedPicture(bitstream.to_bytes(), bits, payload_bytes, coded.accounts, chain)
 
 
 def unpack(data: bytes, codec: Codec) -> UnpackedPicture:
@@ -75,20 +100,23 @@ def unpack(data: bytes, codec: Codec) -> UnpackedPicture:
 
 
 def unpack_each(files: Sequence[bytes], codec: Codec) -> list[UnpackedPicture | CodingError]:
-    """`unpack` of several files, those of equally large pictures together; what is wrong with one is in its place."""
+    """`unpack` of several files, those of equally large pictures together; what is wrong with one is in its place.
+
+    The files of a chain are read together, whatever their sizes.
+    """
     mark = model_fingerprint(codec)  # once for all files: every weight is compared
     bitstreams = [_readable(data, codec, mark) for data in files]
     pictures: dict[int, UnpackedPicture | CodingError] = {}
-    by_size: dict[ImageSize, dict[int, Bitstream]] = {}
+    groups: dict[Chain | ImageSize, dict[int, Bitstream]] = {}
     for number, bitstream in enumerate(bitstreams):
         if isinstance(bitstream, CodingError):
             pictures[number] = bitstream
         else:
-            by_size.setdefault(bitstream.image_size, {})[number] = bitstream
-    for size, group in by_size.items():
+            groups.setdefault(_group_of(bitstream, codec), {})[number] = bitstream
+    for group in groups.values():
         try:
-            with _memory_for(size):
-                pictures |= zip(group, _decode(list(group.values()), codec, size), strict=True)
+            with _memory_for(max((file.image_size for file in group.values()), key=math.prod)):
+                pictures |= zip(group, _decode(list(group.values()), codec), strict=True)
         except CodingError as error:
             pictures |= dict.fromkeys(group, error)
     return [pictures[number] for number in range(len(files))]
@@ -109,20 +137,44 @@ def _readable(data: bytes, codec: Codec, mark: bytes) -> Bitstream | CodingError
     return bitstream
 
 
-def _decode(files: Sequence[Bitstream], codec: Codec, size: ImageSize) -> Iterator[UnpackedPicture | CodingError]:
+def _group_of(bitstream: Bitstream, codec: Codec) -> Chain | ImageSize:
+    """Files with the same answer are read together. A fault that this finds is found again, and told, by reading."""
+    try:
+        return codec.chain_of(bitstream.sections) or bitstream.image_size
+    except CodingError:
+        return bitstream.image_size
+
+
+def _decode(files: Sequence[Bitstream], codec: Codec) -> Iterator[UnpackedPicture | CodingError]:
     """Side data is unpacked after the latents were verified: they prove that a picture of this size is there."""
-    found = codec.read_integers([file.sections for file in files], size)
-    sound = [integers for integers in found if not isinstance(integers, CodingError)]
-    x_hats = iter(codec.synthesize(sound, size).split(1) if sound else ())
-    for file, integers in zip(files, found, strict=True):
+    found = codec.read_together([(file.sections, file.image_size) for file in files])
+    x_hats = _synthesized(found, [file.image_size for file in files], codec)
+    for number, (file, integers) in enumerate(zip(files, found, strict=True)):
         if isinstance(integers, CodingError):
             yield integers
             continue
-        x_hat = next(x_hats)
         try:
-            yield UnpackedPicture(x_hat, _pixel_format(file))
+            yield UnpackedPicture(x_hats[number], _pixel_format(file)._replace(carried=_carried(integers)))
         except CodingError as error:
             yield error
+
+
+def _synthesized(
+    found: Sequence[Integers | CodingError], sizes: Sequence[ImageSize], codec: Codec
+) -> dict[int, Tensor]:
+    """The pictures of those that could be read, by number; equally large ones together."""
+    by_size: dict[ImageSize, dict[int, Integers]] = {}
+    for number, (integers, size) in enumerate(zip(found, sizes, strict=True)):
+        if not isinstance(integers, CodingError):
+            by_size.setdefault(size, {})[number] = integers
+    x_hats: dict[int, Tensor] = {}
+    for size, group in by_size.items():
+        x_hats |= zip(group, codec.synthesize(list(group.values()), size).split(1), strict=True)
+    return x_hats
+
+
+def _carried(integers: Integers) -> bytes | None:
+    return integers[CARRIED].astype(np.uint8).tobytes() if CARRIED in integers else None
 
 
 def _pixel_format(bitstream: Bitstream) -> PixelFormat:

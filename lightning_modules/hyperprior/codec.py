@@ -48,6 +48,7 @@ from lightning_modules.hyperprior.densities import (
 from lightning_modules.hyperprior.derived_state import Derived, derive, exact_state, total_bits
 from lightning_modules.hyperprior.networks import HyperNetworks
 from lightning_modules.hyperprior.table_mixtures import table_mixtures
+from lightning_modules.hyperprior.weights import LAST_OF_G_A, load_weights, sizes
 from lightning_modules.image_padding import ceil_div, crop
 from lightning_modules.quantization import hard_round, uniform_noise
 from lightning_modules.tiling import footprint, tiled
@@ -55,8 +56,7 @@ from lightning_modules.weight_snapshot import WeightSnapshot
 
 MEAN_UNIT = 2.0**-MEAN_BITS
 
-LAST_OF_G_A = "g_a.6.weight"
-"""(M, N, 5, 5): tells both sizes of a model."""
+KIND = "mean-scale hyperprior"
 
 Density = Callable[[GaussianConditional, Tensor, Tensor, Tensor], Tensor]
 """From bounds, y_hat, scales and means to the probability of each element; all (B, M, h, w)."""
@@ -107,24 +107,11 @@ class HyperpriorCodec(LatentVariableCodec):
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> HyperpriorCodec:
         """N and M are read off the last layer of g_a, (M, N, 5, 5)."""
-        last, last_of_h_s = state.get(LAST_OF_G_A), state.get("h_s.4.weight")
-        if last is None or last.ndim != 4:
-            raise CodingError(f"not a mean-scale hyperprior: it has no {LAST_OF_G_A} of 4 dimensions")
-        if last_of_h_s is not None and len(last_of_h_s) == len(last):
+        N, M = sizes(state, KIND)
+        if len(state.get("h_s.4.weight", ())) == M:
             raise CodingError("a scale hyperprior, without means; give module=hyperprior_scale")
-        codec = cls(N=last.shape[1], M=last.shape[0], lmbda=float(hyperparameters["lmbda"]))
-        wanted = dict(codec.named_parameters())  # buffers are constants and tables: none of them is learned
-        faults = [f"missing {name}" for name in wanted if name not in state]
-        faults += [f"unexpected {name}" for name in state if name not in codec.state_dict()]
-        faults += [
-            f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
-            for name, value in wanted.items()
-            if name in state and state[name].shape != value.shape
-        ]
-        if faults:
-            more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-            raise CodingError(f"not a mean-scale hyperprior of this shape: {'; '.join(faults[:3])}{more}")
-        codec.load_state_dict({name: state[name] for name in wanted}, strict=False)
+        codec = cls(N=N, M=M, lmbda=float(hyperparameters["lmbda"]))
+        load_weights(codec, state, KIND)
         return codec
 
     # ---- the sender's and the receiver's networks

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from lightning_modules.codec import Inference, LatentVariableCodec
+from lightning_modules.codec import Inference, LatentVariableCodec, Synthesis
+from lightning_modules.coding.coder import Coder
 from lightning_modules.compression_module import CompressionModule
 from lightning_modules.quantization import uniform_noise
 from lightning_modules.rate_distortion import rate_distortion
@@ -33,15 +34,16 @@ class HyperpriorModule(CompressionModule):
         seed: int,
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         schedule: Callable[[int], float],
+        coder: Coder | None = None,
     ) -> None:
-        super().__init__(codec=codec, inference=inference, lmbda=lmbda, seed=seed)
+        super().__init__(codec=codec, inference=inference, lmbda=lmbda, seed=seed, coder=coder)
         self.make_optimizer = optimizer
         self.schedule = schedule
 
     def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
         """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
         del batch_idx
-        synthesis = self.codec.generate(self.codec.analyze(x), uniform_noise)
+        synthesis = self.synthesis(x)
         terms = rate_distortion(x, synthesis.x_hat, synthesis.likelihoods, self.lmbda)
         loss = terms.loss.mean()
         if self.is_logging_step():
@@ -49,6 +51,10 @@ class HyperpriorModule(CompressionModule):
             totals = {"train/loss": loss, "train/mse": terms.mse.mean(), "train/bpp": terms.bpp.mean()}
             self.log_dict({name: value.detach() for name, value in (totals | rates).items()})
         return loss
+
+    def synthesis(self, x: Tensor) -> Synthesis:
+        """What the loss is made of: reconstruction and likelihoods under the noise of training."""
+        return self.codec.generate(self.codec.analyze(x), uniform_noise)
 
     def configure_optimizers(self) -> dict[str, Any]:
         trained = (parameter for parameter in self.codec.parameters() if parameter.requires_grad)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import CodingError, Latents, LatentVariableCodec
+from lightning_modules.codec import CodingError, Latents, LatentVariableCodec, Quantizer, Synthesis
 from lightning_modules.sga.objective import Objective
 from lightning_modules.sga.trace import Record, Trace
 
 if TYPE_CHECKING:
     from lightning_modules.sga.refinement import Refinement
+
+
+class StepCodec(Protocol):
+    """What a codec does in a step."""
+
+    def generate_as_coded(self, latents: Latents, quantize: Quantizer) -> Synthesis: ...
 
 
 class Course:
@@ -28,7 +34,7 @@ class Course:
         self,
         settings: Refinement,
         codec: LatentVariableCodec,
-        step_codec: LatentVariableCodec,
+        step_codec: StepCodec,
         objective: Objective,
         start: Latents,
     ) -> None:

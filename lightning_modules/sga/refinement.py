@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_modules.codec import Codec, CodingError, Latents, LatentVariableCodec
-from lightning_modules.sga.course import Course
+from lightning_modules.sga.course import Course, StepCodec
 from lightning_modules.sga.distortion import Distortion
 from lightning_modules.sga.keep import Keep
 from lightning_modules.sga.methods import Method
@@ -80,7 +80,7 @@ class Refinement:
     def refine(
         self,
         codec: LatentVariableCodec,
-        step_codec: LatentVariableCodec,
+        step_codec: StepCodec,
         x: Tensor,
         start: Latents,
         lmbda: float,

@@ -276,7 +276,9 @@ def test_the_same_command_after_kills_does_exactly_what_is_missing(tmp_path: Pat
     done_before: dict[str, bytes] = {}
     for _ in range(6):
         process = start(_work_slowly, tmp_path / "out", items)
-        time.sleep(0.03 + 0.02 * rng.random())
+        while len(outputs(tmp_path / "out")) <= len(done_before):  # however busy the machine is
+            time.sleep(0.005)
+        time.sleep(0.01 * rng.random())
         process.kill()
         process.join()
         done = outputs(tmp_path / "out")

@@ -1,0 +1,38 @@
+"""The table of a folder job: a line per input as CSV, and what its further columns come to over the folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lightning_modules.codec import REPORT_COLUMNS
+from lightning_modules.journal import Row
+
+
+def totals(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
+    """A line for `bpp` and each column beyond the usual ones, standard errors apart; none where there are no such."""
+    further = [column for column in columns if column not in REPORT_COLUMNS and not column.endswith("_error")]
+    return [_total(rows, column) for column in (["bpp", *further] if further else [])]
+
+
+def _total(rows: Sequence[Row], column: str) -> str:
+    """`column`: bits per pixel of all pictures that have a number there, large ones counting for more."""
+    counted = [(row[column], row["height"] * row["width"]) for row in rows if row.get(column) is not None]
+    total = sum(value * pixels for value, pixels in counted) / sum(pixels for _, pixels in counted)
+    return f"{column} of {len(counted)} pictures: {total:.5f}"
+
+
+def table(rows: Sequence[Row], columns: Iterable[str]) -> str:
+    """CSV, with a head."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({column: _cell(row.get(column)) for column in columns} for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Empty for what is not known; six decimals are beyond what any of the numbers means."""
+    return "" if value is None else round(value, 6) if isinstance(value, float) else value

@@ -1,0 +1,86 @@
+"""What the section of a bits-back file says before its coded words: how z was coded, and what was there first."""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+from lightning_modules.coding.damage import damaged
+from lightning_modules.coding.leaky import Grid
+from lightning_modules.sga.bits_back.posterior import MOST_STEPS, Search
+
+FINEST = 8
+LARGEST = 7
+"""Steps of z from 1 to 2^-8, within ranges from +-1 to +-2^7."""
+
+_FIXED = struct.Struct("<BBHH")
+_CHAIN = struct.Struct("<IHH")
+_LENGTH = struct.Struct("<I")
+
+
+class Mode(IntEnum):
+    """Where the initial bits come from."""
+
+    SINGLE = 0
+    """The seeded generator, for this picture alone."""
+    CHAINED = 1
+    """The picture before; the seeded generator for the first one."""
+    PAYLOAD = 2
+    """The user's data, which the receiver gets back."""
+
+
+class Link(NamedTuple):
+    """A file's place in its chain. mark: names the chain. place: from 0 to length - 1, in coding order."""
+
+    mark: int
+    place: int
+    length: int
+
+
+class Settings(NamedTuple):
+    """fineness: z lies on multiples of 2^-fineness. extent: within +-2^extent. link: its place, if it is of a chain.
+
+    payload_bytes: length of the payload, if there is one.
+    """
+
+    mode: Mode
+    fineness: int
+    extent: int
+    search: Search
+    link: Link = Link(0, 0, 0)
+    payload_bytes: int = 0
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(2.0**-self.fineness, 1 << (self.extent + self.fineness))
+
+    def to_bytes(self) -> bytes:
+        fixed = _FIXED.pack(self.mode, self.fineness << 4 | self.extent, *self.search)
+        match self.mode:
+            case Mode.CHAINED:
+                return fixed + _CHAIN.pack(*self.link)
+            case Mode.PAYLOAD:
+                return fixed + _LENGTH.pack(self.payload_bytes)
+            case _:
+                return fixed
+
+
+def split(payload: bytes) -> tuple[Settings, bytes]:
+    """Settings, and the coded words behind them. Raises `DamagedFile`."""
+    if len(payload) < _FIXED.size + _CHAIN.size:
+        raise damaged("a bits-back section is cut off")
+    mode, grid, steps, rate = _FIXED.unpack_from(payload)
+    fineness, extent = grid >> 4, grid & 15
+    if mode > max(Mode) or fineness > FINEST or extent > LARGEST or steps > MOST_STEPS:
+        raise damaged("a bits-back section asks for what none has")
+    settings, rest = Settings(Mode(mode), fineness, extent, Search(steps, rate)), payload[_FIXED.size :]
+    if settings.mode is Mode.CHAINED:
+        link = Link(*_CHAIN.unpack_from(rest))
+        if link.place >= link.length:
+            raise damaged("a picture's place in its chain is behind the chain's end")
+        return settings._replace(link=link), rest[_CHAIN.size :]
+    if settings.mode is Mode.PAYLOAD:
+        (payload_bytes,) = _LENGTH.unpack_from(rest)
+        return settings._replace(payload_bytes=payload_bytes), rest[_LENGTH.size :]
+    return settings, rest

@@ -1,0 +1,77 @@
+"""Pictures to sections: where their initial bits come from, and what is left of them in which file.
+
+A chain is one stack. The words that coding a picture leaves below all later pops are final; they, and only they, are in
+its file, so that the files together are the stack. The last one holds the state as well.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lightning_modules.codec import Coded, CodingError, Section
+from lightning_modules.coding import bits_back
+from lightning_modules.coding.ans import AnsStack
+from lightning_modules.coding.bits_back import TooFewBits
+from lightning_modules.sga.bits_back.picture_order import Written, crc_of
+from lightning_modules.sga.bits_back.settings import Link, Mode
+
+MOST_IN_A_CHAIN = 65535
+
+
+class Picture(NamedTuple):
+    """write: puts it onto a stack, in a mode. symbols: number of its z."""
+
+    write: Callable[[AnsStack, Mode], Written]
+    symbols: int
+
+
+def single(picture: Picture) -> Coded:
+    """Under as many seeded words as its pops take: the honest price of one picture."""
+    stack = bits_back.stack_of(bits_back.seeded_bytes(bits_back.most_words(picture.symbols)))
+    initial = stack.bits
+    written = picture.write(stack, Mode.SINGLE)
+    words = stack.to_bytes()[4 * written.low :]
+    return _coded(written, words, initial - 32.0 * written.low)
+
+
+def with_payload(picture: Picture, data: bytes) -> Coded:
+    """Under the user's data, padded to whole words. Raises `TooFewBits`."""
+    stack = bits_back.stack_of(data + bytes(-len(data) % 4))
+    initial = stack.bits
+    written = picture.write(stack, Mode.PAYLOAD)
+    settings = written.settings._replace(payload_bytes=len(data))
+    return _coded(written._replace(settings=settings), stack.to_bytes(), initial)
+
+
+def chained(pictures: Sequence[Picture]) -> list[Coded]:
+    """One after the other onto one stack; only the first takes seeded words."""
+    if len(pictures) > MOST_IN_A_CHAIN:
+        raise CodingError(f"a chain holds at most {MOST_IN_A_CHAIN} pictures; lower coder.length")
+    words = sum(bits_back.most_words(picture.symbols) for picture in pictures)
+    stack = bits_back.stack_of(bits_back.seeded_bytes(words))
+    initial, ends, all_written = stack.bits, [], []
+    for picture in pictures:
+        all_written.append(picture.write(stack, Mode.CHAINED))
+    data = stack.to_bytes()
+    floor = min(written.low for written in all_written)
+    for k in range(len(pictures)):
+        later = [written.low for written in all_written[k + 1 :]]
+        ends.append(4 * min(later) if later else len(data))
+    starts, mark = [4 * floor, *ends[:-1]], zlib.crc32(data[4 * floor :])
+    coded = []
+    for k, (written, start, end) in enumerate(zip(all_written, starts, ends, strict=True)):
+        linked = written.settings._replace(link=Link(mark, k, len(pictures)))
+        paid = initial - 32.0 * floor if k == 0 else 0.0
+        coded.append(_coded(written._replace(settings=linked), data[start:end], paid))
+    return coded
+
+
+def _coded(written: Written, words: bytes, initial: float) -> Coded:
+    section = Section(written.settings.to_bytes() + words, crc_of(written.integers))
+    accounts = {"net_estimated": sum(written.bits.values()), "net": written.net, "initial": initial}
+    return Coded([section], written.bits, accounts)
+
+
+__all__ = ["Picture", "TooFewBits", "chained", "single", "with_payload"]

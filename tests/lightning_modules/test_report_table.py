@@ -1,0 +1,29 @@
+"""The table of a folder job and its totals."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightning_modules.codec import REPORT_COLUMNS
+from lightning_modules.journal import Row
+from lightning_modules.report_table import table, totals
+
+ROWS: list[Row] = [
+    {"name": "a", "height": 1, "width": 30, "bpp": 1.0, "bpp_net": 0.5, "bpp_net_error": 0.1},
+    {"name": "b", "height": 1, "width": 10, "bpp": 2.0, "bpp_net": 1.5, "bpp_net_error": 0.1},
+    {"name": "c", "status": "failed"},
+]
+
+
+def test_totals_weigh_pictures_by_their_pixels_and_leave_out_standard_errors() -> None:
+    lines = totals(ROWS, [*REPORT_COLUMNS, "bpp_net", "bpp_net_error"])
+    assert lines == ["bpp of 2 pictures: 1.25000", "bpp_net of 2 pictures: 0.75000"]
+
+
+def test_a_report_of_the_usual_columns_has_no_totals() -> None:
+    assert totals(ROWS, REPORT_COLUMNS) == []
+
+
+@pytest.mark.parametrize(("value", "cell"), [(None, ""), (0.12345678, "0.123457"), (7, "7")])
+def test_cells_are_short_and_empty_for_what_is_not_known(value: object, cell: str) -> None:
+    assert table([{"x": value, "y": 1}], ["x", "y"]) == f"x,y\n{cell},1\n"
