@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -164,10 +165,13 @@ class Codec(nn.Module, ABC):
     codec_id: the byte that names this class in files; unique, never reused.
     hyperparameters: the constructor's keyword arguments, JSON values only, enough to build an equal codec.
     codes_weights_of: another class whose packaged models this one codes with in its own way; None for most.
+    checkpoint_formats: others' files that `ckpt=FORMAT:PATH` names, each with what reads weights out of them for
+    `from_weights`, or raises `CodingError`.
     """
 
     codec_id: ClassVar[int]
     codes_weights_of: ClassVar[type[Codec] | None] = None
+    checkpoint_formats: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Tensor]]]] = {}
     hyperparameters: dict[str, Any]
 
     @abstractmethod
