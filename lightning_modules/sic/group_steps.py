@@ -34,7 +34,7 @@ def fronts(size: ImageSize) -> list[Front]:
     """The steps of a group of h x w positions, in order."""
     rows, columns = (index.flatten() for index in torch.meshgrid(*map(torch.arange, size), indexing="ij"))
     step = columns + 3 * rows
-    return [Front(rows[step == t], columns[step == t]) for t in range(int(step.max()) + 1)]
+    return [Front(rows[step == t], columns[step == t]) for t in step.unique()]
 
 
 @torch.no_grad()
@@ -45,9 +45,10 @@ def fill_group(networks: SicNetworks, group: int, hyper: Tensor, decoded: Tensor
     """
     context, network = networks.context_model.layer.of_group(group), networks.entropy_parameters.of_group(group)
     batch, before, height, width = decoded.shape
-    earlier = F.conv2d(decoded, context.weight[:, :before], context.bias, padding=CENTRE)
+    nothing = decoded.new_zeros(batch, networks.group_width, height, width)
+    earlier = context(torch.cat([decoded, nothing], dim=1))
     known = torch.cat([group_channels(hyper, group, networks.groups), earlier], dim=1)
-    own = decoded.new_zeros(batch, networks.group_width, height + 2 * CENTRE, width + 2 * CENTRE)
+    own = F.pad(nothing, (CENTRE,) * 4)
     taps = torch.stack([context.weight[:, before:, row, column] for row, column in EARLIER_TAPS], dim=2).flatten(1)
     for front in fronts((height, width)):
         features = known[:, :, front.rows, front.columns]
