@@ -1,7 +1,7 @@
 """Levels 1 to L: how much each counts what, and which one a training step takes.
 
-Level l codes the first l of L groups. Weights are those of section 3.1 of the paper's configuration for L = 16, as
-functions of l / L, so that every number of groups spans the same trade-offs.
+Level l codes the first l of L groups. The authors give weights for L = 16; as functions of l / L they span the same
+trade-offs with every number of groups.
 """
 
 from __future__ import annotations

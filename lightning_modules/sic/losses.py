@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_modules.sic.level_schedule import LevelWeights
+from lightning_modules.sic.level_schedule import LevelTable, LevelWeights
 
 
 class Terms(NamedTuple):
@@ -29,11 +29,6 @@ class Terms(NamedTuple):
 def weighted_sum(weights: LevelWeights, terms: Terms) -> Tensor:
     """distortion * mse + perception * perceptual + rate * bpp."""
     return weights.distortion * terms.mse + weights.perception * terms.perceptual + weights.rate * terms.bpp
-
-
-def trade_off(full: Tensor, sampled: Tensor, alpha: float) -> Tensor:
-    """alpha A + (1 - alpha) S(l)."""
-    return alpha * full + (1 - alpha) * sampled
 
 
 # ---- rates that do not collapse to zero in some groups
@@ -73,6 +68,22 @@ def consistency(y_hat: Tensor, details: Tensor, y_again: Tensor, absent: int) ->
         shared = (shared + count * F.mse_loss(others[:, :coded], y_hat[:, :coded].repeat(count, 1, 1, 1))) / (count + 1)
     detail = F.mse_loss(others[:, coded:], details) if details.numel() else y_hat.new_zeros(())
     return Consistency(shared, detail * (count / max(1, count + absent)))
+
+
+# ---- the phases
+
+
+def warm_up_loss(table: LevelTable, full: Terms, rates: Tensor) -> Tensor:
+    """A + spread. rates: (L,) bpp of the groups, under noise as in `full`."""
+    return weighted_sum(table.top, full) + spread(rates)
+
+
+def progressive_loss(
+    table: LevelTable, level: int, full: Terms, sampled: Terms, again: Consistency, alpha: float
+) -> Tensor:
+    """alpha A + (1 - alpha) S(level) + shared + detail. full.bpp counts all groups, sampled.bpp the first `level`."""
+    trade_off = alpha * weighted_sum(table.top, full) + (1 - alpha) * weighted_sum(table(level), sampled)
+    return trade_off + again.shared + again.detail
 
 
 # ---- the discriminator's game, on logits

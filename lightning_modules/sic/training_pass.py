@@ -1,22 +1,30 @@
 """One differentiable pass through SIC: rates under noise, everything else on rounded latents ("mixed" quantisation).
 
-    x --code--> Coding (y, y_hat, parameters, bpp) --reconstruct--> pictures --ga--> y again
+    x --code--> Coding --group_bpp--> rates
+                Coding, details --synonyms--> latents --reconstruct--> pictures --compare--> Terms
+                                                                       pictures --ga--> y again --> Consistency
 
 Random numbers are arguments, so a step is a function of its inputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.hyperprior.densities import factorized_likelihood
 from lightning_modules.quantization import straight_through
 from lightning_modules.rate_distortion import bits
+from lightning_modules.sic.losses import Terms
 from lightning_modules.sic.networks import SicNetworks
 from lightning_modules.sic.rates import group_bits, lattice_likelihood
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""(x, x_hat), each (B, 3, H, W) in [0, 1] -> (B,), a perceptual distance."""
 
 
 class Coding(NamedTuple):
@@ -67,3 +75,9 @@ def reconstruct(networks: SicNetworks, latents: Tensor) -> Tensor:
     """Pictures in [0, 1] of latents, of the size that is a multiple of the stride."""
     pictures: Tensor = networks.gs(latents)
     return pictures.clamp(0.0, 1.0)
+
+
+def compare(x: Tensor, x_hat: Tensor, bpp: Tensor, distance: Distance) -> Terms:
+    """The terms of pictures x_hat, (M B, 3, H, W), M of each of x, (B, 3, H, W)."""
+    x = x.repeat(len(x_hat) // len(x), 1, 1, 1)
+    return Terms(F.mse_loss(x_hat, x), distance(x, x_hat).mean(), bpp)
