@@ -17,7 +17,7 @@ def small_networks(seed: int = 0, **changes: Any) -> SicNetworks:
     torch.manual_seed(seed)
     networks = SicNetworks(**SIZES | changes)
     with torch.no_grad():
-        networks.hs[4].weight.mul_(20)
+        networks.hs.get_parameter("4.weight").mul_(20)
         last = networks.entropy_parameters.layer[4]
         assert isinstance(last, torch.nn.Conv2d)
         assert last.bias is not None

@@ -42,4 +42,5 @@ def test_a_preview_is_the_rounded_mean() -> None:
 def test_gradients_pass_to_the_means_as_if_nothing_were_rounded() -> None:
     means = torch.randn(2, 3, 4, 4, requires_grad=True)
     uniform_detail(means, torch.rand(5, 2, 3, 4, 4), reach=2.0).sum().backward()
+    assert means.grad is not None
     assert torch.equal(means.grad, torch.full_like(means, 5.0))

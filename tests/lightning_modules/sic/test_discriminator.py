@@ -29,7 +29,7 @@ def test_the_published_one_has_3_238_592_parameters_under_45_names(settings: Any
     with torch.device("meta"):
         judge = Discriminator(groups=16, group_width=32, **settings)
     assert sum(parameter.numel() for parameter in judge.parameters()) == 3_238_592
-    expected = {f"context_conv.{i}.weight": (12, 32 * (i + 1), 3, 3) for i in range(16)}
+    expected: dict[str, tuple[int, ...]] = {f"context_conv.{i}.weight": (12, 32 * (i + 1), 3, 3) for i in range(16)}
     expected |= {f"context_conv.{i}.bias": (12,) for i in range(16)}
     widths = [15, 64, 128, 256, 512]
     for layer, (before, after) in enumerate(pairwise(widths), start=1):
@@ -70,7 +70,7 @@ def test_latents_learn_nothing_from_it_pictures_do(small: Discriminator) -> None
 
 def test_weights_come_to_a_norm_of_one_by_an_iteration_a_training_pass(small: Discriminator) -> None:
     x, y_hat = torch.rand(1, 3, 32, 32), torch.randn(1, 12, 2, 2)
-    convolutions = [small.get_submodule(f"dsc{layer}.cbr.0.conv") for layer in (1, 2, 3, 4)]
+    convolutions: list[Any] = [small.get_submodule(f"dsc{layer}.cbr.0.conv") for layer in (1, 2, 3, 4)]
     for _ in range(50):
         small(x, y_hat, 3)
     for convolution in convolutions:

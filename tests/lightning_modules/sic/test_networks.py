@@ -218,10 +218,12 @@ def test_hyper_networks_start_with_the_deviations_of_their_authors() -> None:
 
     torch.manual_seed(0)
     ha, hs = hyper_analysis(64, 48), hyper_synthesis(48, 64)
-    outputs = {ha[0]: 48 * 9 / 2, ha[2]: 48 * 25 / 2, ha[4]: 48 * 25}
-    outputs |= {hs[0]: 48 * 25 / 2, hs[2]: 64 * 25 / 2, hs[4]: 96 * 9}
-    for convolution, fan in outputs.items():
-        assert float(convolution.weight.std()) == pytest.approx(fan**-0.5, rel=0.03)
+    fans = {"0.weight": 48 * 9 / 2, "2.weight": 48 * 25 / 2, "4.weight": 48 * 25}
+    for name, fan in fans.items():
+        assert float(ha.get_parameter(name).detach().std()) == pytest.approx(fan**-0.5, rel=0.03)
+    fans = {"0.weight": 48 * 25 / 2, "2.weight": 64 * 25 / 2, "4.weight": 96 * 9}
+    for name, fan in fans.items():
+        assert float(hs.get_parameter(name).detach().std()) == pytest.approx(fan**-0.5, rel=0.03)
 
 
 def test_linear_layers_start_small_and_normalisations_as_the_identity() -> None:
