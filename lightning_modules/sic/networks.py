@@ -25,6 +25,7 @@ from lightning_modules.image_padding import crop, pad_to_multiple
 from lightning_modules.quantization import straight_through
 from lightning_modules.sic.group_context import EntropyParameters, GroupContext
 from lightning_modules.sic.hyper_networks import STRIDE, hyper_analysis, hyper_synthesis
+from lightning_modules.sic.precision import at_least_float32
 from lightning_modules.sic.transforms import Analysis, Synthesis
 
 LISTED = 8
@@ -56,23 +57,33 @@ class SicNetworks(nn.Module):
         self.context_model = GroupContext(groups, self.group_width)
         self.entropy_parameters = EntropyParameters(groups, self.group_width)
 
+    # Whatever the precision of a trainer, latents, their parameters and pictures are float32 at least.
+
+    def latent(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) of any size in [0, 1] -> y of the picture continued below and right to the stride."""
+        return at_least_float32(self.ga(pad_to_multiple(x, self.stride)))
+
     def analyze(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) of any size in [0, 1] -> y and z, of the picture continued below and right to the stride."""
-        y = self.ga(pad_to_multiple(x, self.stride))
-        return y, self.ha(y)
+        """(B, 3, H, W) as for `latent` -> y and z."""
+        y = self.latent(x)
+        return y, at_least_float32(self.ha(y))
 
     def round_z(self, z: Tensor) -> Tensor:
         """z_hat on the grid of the medians; gradients pass to z."""
         return straight_through(z, medians(self.entropy_bottleneck))
 
+    def features_of_z(self, z_hat: Tensor) -> Tensor:
+        """hyper: (B, 2C, h, w), hyper-scales and hyper-means."""
+        return at_least_float32(self.hs(z_hat))
+
     def parameters_of_y(self, hyper: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Raw scales and means of all of y at once, each (B, C, h, w), from a y_hat that is known."""
         scales, means = self.entropy_parameters(hyper, self.context_model(y_hat))
-        return scales, means
+        return at_least_float32(scales), at_least_float32(means)
 
     def synthesize(self, y_hat: Tensor, size: ImageSize) -> Tensor:
         """(B, C, h, w) -> (B, 3, *size), not clamped."""
-        return crop(self.gs(y_hat), size)
+        return crop(at_least_float32(self.gs(y_hat)), size)
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor]) -> SicNetworks:

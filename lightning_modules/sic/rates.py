@@ -12,6 +12,7 @@ from compressai.entropy_models import GaussianConditional
 from torch import Tensor
 
 from lightning_modules.hyperprior.densities import box_likelihood
+from lightning_modules.sic.precision import at_least_float32
 
 LEAST = 1e-9
 """Least likelihood, 29.9 bits: about what an escape costs in a file."""
@@ -23,6 +24,7 @@ def lattice_likelihood(conditional: GaussianConditional, values: Tensor, scales:
     scales are raw, bounded below at 0.11 with a gradient that passes when it leads back. The result is cut off at
     1e-9, with no gradient beyond.
     """
+    values, scales, means = (at_least_float32(value) for value in (values, scales, means))
     scales = conditional.lower_bound_scale(scales)
     return torch.clamp(box_likelihood((values - means).abs(), scales), LEAST, 1.0)
 

@@ -2,7 +2,7 @@
 
     x --code--> Coding --group_bpp--> rates
                 Coding, details --synonyms--> latents --reconstruct--> pictures --compare--> Terms
-                                                                       pictures --ga--> y again --> Consistency
+                                                                       pictures --latent--> y again --> Consistency
 
 Random numbers are arguments, so a step is a function of its inputs.
 """
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_modules.codec import ImageSize
 from lightning_modules.hyperprior.densities import factorized_likelihood
 from lightning_modules.quantization import straight_through
 from lightning_modules.rate_distortion import bits
@@ -46,7 +47,7 @@ class Coding(NamedTuple):
 def code(networks: SicNetworks, x: Tensor, z_noise: Tensor) -> Coding:
     """x: (B, 3, H, W), sides multiples of the stride. z_noise: from [-1/2, 1/2), of z's shape."""
     y, z = networks.analyze(x)
-    hyper = networks.hs(networks.round_z(z))
+    hyper = networks.features_of_z(networks.round_z(z))
     y_hat = straight_through(y, torch.zeros_like(y))
     scales, means = networks.parameters_of_y(hyper, y_hat)
     num_pixels = x.shape[0] * x.shape[2] * x.shape[3]
@@ -71,10 +72,9 @@ def synonyms(coding: Coding, details: Tensor) -> Tensor:
     return torch.cat([coding.y_hat, sampled])
 
 
-def reconstruct(networks: SicNetworks, latents: Tensor) -> Tensor:
-    """Pictures in [0, 1] of latents, of the size that is a multiple of the stride."""
-    pictures: Tensor = networks.gs(latents)
-    return pictures.clamp(0.0, 1.0)
+def reconstruct(networks: SicNetworks, latents: Tensor, size: ImageSize) -> Tensor:
+    """Pictures of latents, (B, 3, *size) in [0, 1]."""
+    return networks.synthesize(latents, size).clamp(0.0, 1.0)
 
 
 def compare(x: Tensor, x_hat: Tensor, bpp: Tensor, distance: Distance) -> Terms:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.sic.group_steps import Front, fill_group, fronts
+from lightning_modules.sic.group_steps import FloatGroup, Front, fill_group, fronts
 from lightning_modules.sic.networks import SicNetworks
 from tests.lightning_modules.sic.small_networks import small_networks
 
@@ -22,7 +22,7 @@ def code_all_groups(networks: SicNetworks, hyper: Tensor, y_hat: Tensor) -> tupl
             means[:, span, front.rows, front.columns] = own_means
             return y_hat[:, span, front.rows, front.columns]
 
-        found = torch.cat([found, fill_group(networks, group, hyper, found, look_up)], dim=1)
+        found = torch.cat([found, fill_group(FloatGroup(networks, group), hyper, found, look_up)], dim=1)
     return found, scales, means
 
 
@@ -74,7 +74,7 @@ def test_a_receiver_who_knows_no_symbol_in_advance_finds_the_senders_parameters(
         def receive(front: Front, _scales: Tensor, own_means: Tensor, span: slice = span) -> Tensor:
             return sent[:, span, front.rows, front.columns] + own_means.round()
 
-        found = torch.cat([found, fill_group(networks, group, hyper, found, receive)], dim=1)
+        found = torch.cat([found, fill_group(FloatGroup(networks, group), hyper, found, receive)], dim=1)
     assert torch.equal(found, y_hat)
     assert float(means.abs().max()) > 0.5, "the example is trivial"
 

@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from lightning_modules.codec import CodingError
+from lightning_modules.exact_export import export
 from lightning_modules.sic.networks import SicNetworks, sizes_of
 from tests.lightning_modules.sic.small_networks import SIZES, pictures, small_networks
 
@@ -212,28 +213,46 @@ def test_groups_that_do_not_divide_the_channels_are_refused() -> None:
 # ---- initialisation
 
 
-def test_hyper_networks_start_with_the_deviations_of_their_authors() -> None:
-    """Kaiming, fan-out as PyTorch counts it: of a transposed layer from its first axis."""
-    from lightning_modules.sic.hyper_networks import hyper_analysis, hyper_synthesis
-
-    torch.manual_seed(0)
-    ha, hs = hyper_analysis(64, 48), hyper_synthesis(48, 64)
-    fans = {"0.weight": 48 * 9 / 2, "2.weight": 48 * 25 / 2, "4.weight": 48 * 25}
-    for name, fan in fans.items():
-        assert float(ha.get_parameter(name).detach().std()) == pytest.approx(fan**-0.5, rel=0.03)
-    fans = {"0.weight": 48 * 25 / 2, "2.weight": 64 * 25 / 2, "4.weight": 96 * 9}
-    for name, fan in fans.items():
-        assert float(hs.get_parameter(name).detach().std()) == pytest.approx(fan**-0.5, rel=0.03)
-
-
 def test_linear_layers_start_small_and_normalisations_as_the_identity() -> None:
     torch.manual_seed(0)
     networks = SicNetworks(**SIZES | {"widths": [32, 32, 32, 32]})
-    for name, value in networks.named_parameters():
-        part = name.split(".")[-2]
+    for name, parameter in networks.named_parameters():
+        value, part = parameter.detach(), name.split(".")[-2]
         if name.startswith(("ga.layers", "gs.layers")) and value.ndim == 2:
             assert float(value.std()) == pytest.approx(0.02, rel=0.1), name
         elif part.startswith("norm"):
             assert torch.equal(value, torch.full_like(value, float(name.endswith("weight")))), name
         elif name.startswith(("ga.layers", "gs.layers")):
             assert not value.any(), name
+
+
+# ---- what a codec builds on
+
+
+def test_all_that_gives_coding_parameters_has_an_exact_form() -> None:
+    """hs, and each group's layers, run in integers that agree with the float networks to the step of their units."""
+    networks = small_networks()
+    hyper, y_hat = torch.randn(8, 6, 2, 2).round(), (2 * torch.randn(8, 12, 6, 6)).round()
+    parts: list[tuple[torch.nn.Sequential, torch.Tensor]] = [(networks.hs, hyper)]
+    for group in range(networks.groups):
+        convolution = torch.nn.Sequential(networks.context_model.layer.of_group(group))
+        parts.append((convolution, y_hat[:, : 3 * (group + 1)]))
+        parts.append((networks.entropy_parameters.of_group(group), torch.randn(8, 12, 4, 4)))
+    for network, examples in parts:
+        with torch.no_grad():
+            expected = network(examples)
+        exact = export(network, examples, torch.full((expected.shape[1],), 8))
+        step = 2.0 ** -int(exact.fractions[0])
+        found = exact((examples.double() / step).round()) * 2.0**-8
+        assert float((found - expected).abs().max()) < 0.05 * float(expected.abs().max())
+
+
+def test_mixed_precision_leaves_latents_parameters_and_pictures_in_float32() -> None:
+    networks = small_networks().requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, z = networks.analyze(pictures(1, 3, 64, 64))
+        hyper = networks.features_of_z(networks.round_z(z))
+        scales, means = networks.parameters_of_y(hyper, y.round())
+        x_hat = networks.synthesize(y.round(), (64, 64))
+    assert {value.dtype for value in (y, z, hyper, scales, means, x_hat)} == {torch.float32}
+    assert torch.allclose(networks.latent(pictures(1, 3, 64, 64)), y, atol=0.1)

@@ -169,7 +169,7 @@ def test_bits_of_each_group_are_those_of_gaussians_on_the_integers(example: Exam
 
 def test_the_loss_of_the_warm_up_is_its_formula(example: Example) -> None:
     networks, coding, x = example.networks, example.coding, example.x
-    x_hat = reconstruct(networks, coding.y_hat)
+    x_hat = reconstruct(networks, coding.y_hat, (64, 64))
     rates = group_bpp(networks, coding, coding.y + example.y_noise)
     loss = warm_up_loss(LEVELS, compare(x, x_hat, coding.z_bpp + rates.sum(), distance), rates)
 
@@ -222,10 +222,10 @@ def test_the_loss_of_the_main_phase_is_its_formula(example: Example, level: int,
     rates = group_bpp(networks, coding, coding.y + example.y_noise)
     hard = group_bpp(networks, coding, coding.y_hat)
     details = uniform_detail(coding.hyper_means[:, 3 * level :], draws(samples, level), reach=2.0)
-    found = reconstruct(networks, synonyms(coding, details))
+    found = reconstruct(networks, synonyms(coding, details), (64, 64))
     full = compare(x, found[:B], coding.z_bpp + rates.sum(), distance)
     sampled = compare(x, found[B:], coding.z_bpp + rates[:level].sum(), distance)
-    again = consistency(coding.y_hat, details, networks.ga(found), absent=1)
+    again = consistency(coding.y_hat, details, networks.latent(found), absent=1)
     loss = progressive_loss(LEVELS, level, full, sampled, again, alpha=0.5)
     early = loss + evenness(hard, level, deviation=64.0, reward=4.0)
 
@@ -251,7 +251,7 @@ def test_the_loss_of_the_last_phase_adds_the_game_to_each_perceptual_distance(ex
     judge.eval().requires_grad_(False)
     rates = group_bpp(networks, coding, coding.y + example.y_noise)
     details = uniform_detail(coding.hyper_means[:, 6:], draws(3, level), reach=2.0)
-    found = reconstruct(networks, synonyms(coding, details))
+    found = reconstruct(networks, synonyms(coding, details), (64, 64))
     y_hat = coding.y_hat
     games = (
         generator_loss(judge(found[:B], y_hat, level)),
@@ -264,7 +264,7 @@ def test_the_loss_of_the_last_phase_adds_the_game_to_each_perceptual_distance(ex
             (compare(x, found[:B], bpps[0], distance), compare(x, found[B:], bpps[1], distance)), games, strict=True
         )
     ]
-    again = consistency(y_hat, details, networks.ga(found), absent=1)
+    again = consistency(y_hat, details, networks.latent(found), absent=1)
     loss = progressive_loss(LEVELS, level, terms[0], terms[1], again, alpha=0.5)
 
     expected = reference(example, level, draws(3, level))
@@ -296,9 +296,9 @@ def test_every_part_learns_from_the_main_loss() -> None:
     coding = code(networks, x, torch.zeros(1, 6, 1, 1))
     rates = group_bpp(networks, coding, coding.y)
     details = uniform_detail(coding.hyper_means[:, 6:], torch.rand(2, 1, 6, 4, 4), reach=2.0)
-    found = reconstruct(networks, synonyms(coding, details))
+    found = reconstruct(networks, synonyms(coding, details), (64, 64))
     full, sampled = (compare(x, part, rates.sum() + coding.z_bpp, distance) for part in (found[:1], found[1:]))
-    again = consistency(coding.y_hat, details, networks.ga(found), absent=1)
+    again = consistency(coding.y_hat, details, networks.latent(found), absent=1)
     learned = gradients(progressive_loss(LEVELS, 2, full, sampled, again, alpha=0.5), networks)
     assert [name for name, some in learned.items() if not some] == ["gaussian_conditional"]
 

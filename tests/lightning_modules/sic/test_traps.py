@@ -64,7 +64,7 @@ def test_trap_06_a_discriminator_saved_over_the_codec_is_recognised(tmp_path: Pa
 def test_trap_11_every_level_runs_on_the_device_of_its_pictures(
     networks: SicNetworks, coding: Coding, level: int
 ) -> None:
-    x_hat = reconstruct(networks, synonyms(coding, drawn(coding, 1, level, seed=0)))
+    x_hat = reconstruct(networks, synonyms(coding, drawn(coding, 1, level, seed=0)), (64, 64))
     assert x_hat.device == coding.y.device == torch.device("cpu")
     assert x_hat.shape == (4, 3, 64, 64)
 
@@ -109,7 +109,7 @@ def test_trap_16_scales_may_be_negative_and_are_bounded_where_they_are_used(netw
 
 
 def test_trap_17_detail_comes_from_the_hyperprior_not_from_the_context(networks: SicNetworks, coding: Coding) -> None:
-    hyper = networks.hs(networks.round_z(networks.analyze(pictures(2, 3, 64, 64))[1]))
+    hyper = networks.features_of_z(networks.round_z(networks.analyze(pictures(2, 3, 64, 64))[1]))
     assert torch.equal(coding.hyper_means, hyper[:, 12:])
     assert not torch.allclose(coding.hyper_means, coding.means, atol=0.1)
 
@@ -129,8 +129,8 @@ def test_trap_19_many_draws_of_many_pictures_keep_picture_and_draw_apart(network
     latents = synonyms(coding, details).unflatten(0, (4, 2))
     for picture in range(2):
         assert all(torch.equal(draw, coding.y_hat[picture, :3]) for draw in latents[:, picture, :3])
-    pixels = reconstruct(networks, latents.flatten(0, 1))
-    alone = reconstruct(networks, latents[2, 1:2])
+    pixels = reconstruct(networks, latents.flatten(0, 1), (64, 64))
+    alone = reconstruct(networks, latents[2, 1:2], (64, 64))
     assert torch.allclose(pixels.unflatten(0, (4, 2))[2, 1], alone[0], atol=1e-5)
 
 
@@ -155,7 +155,7 @@ def test_trap_31_the_perceptual_network_neither_trains_nor_enters_a_clipped_norm
     made = small_networks()
     x = pictures(1, 3, 64, 64)
     with_terms = code(made, x, torch.zeros(1, 6, 1, 1))
-    compare(x, reconstruct(made, with_terms.y_hat), with_terms.z_bpp, distance).perceptual.backward()
+    compare(x, reconstruct(made, with_terms.y_hat, (64, 64)), with_terms.z_bpp, distance).perceptual.backward()
     assert made.gs.outconv.weight.grad is not None
     assert not any(value.requires_grad or value.grad is not None for value in distance.network.parameters())
     assert not any("lpips" in name for name in made.state_dict())
