@@ -59,13 +59,13 @@ class SicNetworks(nn.Module):
 
     # Whatever the precision of a trainer, latents, their parameters and pictures are float32 at least.
 
-    def latent(self, x: Tensor) -> Tensor:
+    def y_of(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) of any size in [0, 1] -> y of the picture continued below and right to the stride."""
         return at_least_float32(self.ga(pad_to_multiple(x, self.stride)))
 
-    def analyze(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) as for `latent` -> y and z."""
-        y = self.latent(x)
+    def latents_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) as for `y_of` -> y and z."""
+        y = self.y_of(x)
         return y, at_least_float32(self.ha(y))
 
     def round_z(self, z: Tensor) -> Tensor:
@@ -81,20 +81,26 @@ class SicNetworks(nn.Module):
         scales, means = self.entropy_parameters(hyper, self.context_model(y_hat))
         return at_least_float32(scales), at_least_float32(means)
 
-    def synthesize(self, y_hat: Tensor, size: ImageSize) -> Tensor:
+    def picture_of(self, y_hat: Tensor, size: ImageSize) -> Tensor:
         """(B, C, h, w) -> (B, 3, *size), not clamped."""
         return crop(at_least_float32(self.gs(y_hat)), size)
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor]) -> SicNetworks:
-        """Sizes are read off a named state dict, which is loaded; weights that the context's mask hides become 0.
+        """Of the sizes that a named state dict shows, loaded with it; errors as `sizes_of` and `load_weights`."""
+        networks = cls(**sizes_of(state))
+        networks.load_weights(state)
+        return networks
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Every weight by name and shape; those that the context's mask hides become 0.
 
         Raises `CodingError`, with the names, when one is missing, unexpected or of another shape.
         """
-        networks = cls(**sizes_of(state))
-        wanted = dict(networks.named_parameters())  # buffers are constants and tables: none of them is learned
+        wanted = dict(self.named_parameters())  # buffers are constants and tables: none of them is learned
+        known = self.state_dict()
         faults = [f"missing {name}" for name in wanted if name not in state]
-        faults += [f"unexpected {name}" for name in state if name not in networks.state_dict()]
+        faults += [f"unexpected {name}" for name in state if name not in known]
         faults += [
             f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
             for name, value in wanted.items()
@@ -103,9 +109,8 @@ class SicNetworks(nn.Module):
         if faults:
             more = f" and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
             raise CodingError(f"not SIC networks of this shape: {'; '.join(faults[:LISTED])}{more}")
-        networks.load_state_dict({name: state[name] for name in wanted}, strict=False)
-        networks.context_model.layer.hide()
-        return networks
+        self.load_state_dict({name: state[name] for name in wanted}, strict=False)
+        self.context_model.layer.hide()
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, Any]:

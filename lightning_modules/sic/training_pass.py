@@ -2,7 +2,7 @@
 
     x --code--> Coding --group_bpp--> rates
                 Coding, details --synonyms--> latents --reconstruct--> pictures --compare--> Terms
-                                                                       pictures --latent--> y again --> Consistency
+                                                                       pictures --y_of--> y again --> Consistency
 
 Random numbers are arguments, so a step is a function of its inputs.
 """
@@ -46,7 +46,7 @@ class Coding(NamedTuple):
 
 def code(networks: SicNetworks, x: Tensor, z_noise: Tensor) -> Coding:
     """x: (B, 3, H, W), sides multiples of the stride. z_noise: from [-1/2, 1/2), of z's shape."""
-    y, z = networks.analyze(x)
+    y, z = networks.latents_of(x)
     hyper = networks.features_of_z(networks.round_z(z))
     y_hat = straight_through(y, torch.zeros_like(y))
     scales, means = networks.parameters_of_y(hyper, y_hat)
@@ -74,7 +74,7 @@ def synonyms(coding: Coding, details: Tensor) -> Tensor:
 
 def reconstruct(networks: SicNetworks, latents: Tensor, size: ImageSize) -> Tensor:
     """Pictures of latents, (B, 3, *size) in [0, 1]."""
-    return networks.synthesize(latents, size).clamp(0.0, 1.0)
+    return networks.picture_of(latents, size).clamp(0.0, 1.0)
 
 
 def compare(x: Tensor, x_hat: Tensor, bpp: Tensor, distance: Distance) -> Terms:

@@ -12,7 +12,7 @@ from lightning_modules.sic.hyper_networks import hyper_analysis, hyper_synthesis
 def test_ha_is_three_convolutions_with_leaky_rectifiers_between() -> None:
     torch.manual_seed(0)
     ha = hyper_analysis(6, 4)
-    (w0, b0), (w2, b2), (w4, b4) = ((ha[i].weight, ha[i].bias) for i in (0, 2, 4))
+    w0, b0, w2, b2, w4, b4 = ha.parameters()
     y = torch.randn(2, 6, 8, 12)
     hidden = F.leaky_relu(F.conv2d(y, w0, b0, padding=1), 0.01)
     hidden = F.leaky_relu(F.conv2d(hidden, w2, b2, stride=2, padding=2), 0.01)
@@ -23,7 +23,7 @@ def test_ha_is_three_convolutions_with_leaky_rectifiers_between() -> None:
 def test_hs_is_three_transposed_convolutions_with_rectifiers_between() -> None:
     torch.manual_seed(0)
     hs = hyper_synthesis(4, 6)
-    (w0, b0), (w2, b2), (w4, b4) = ((hs[i].weight, hs[i].bias) for i in (0, 2, 4))
+    w0, b0, w2, b2, w4, b4 = hs.parameters()
     z = torch.randn(2, 4, 2, 3)
     hidden = F.relu(F.conv_transpose2d(z, w0, b0, stride=2, padding=2, output_padding=1))
     hidden = F.relu(F.conv_transpose2d(hidden, w2, b2, stride=2, padding=2, output_padding=1))

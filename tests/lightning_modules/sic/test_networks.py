@@ -132,10 +132,10 @@ def test_sizes_are_free_and_can_be_read_off_the_weights(sizes: dict[str, Any]) -
     assert sizes_of(networks.state_dict()) == sizes
     x = pictures(1, 3, 2 * networks.stride, networks.stride)
     with torch.no_grad():
-        y, z = networks.analyze(x)
+        y, z = networks.latents_of(x)
         hyper = networks.hs(networks.round_z(z))
         scales, means = networks.parameters_of_y(hyper, y.round())
-        assert networks.synthesize(y.round(), (2 * networks.stride, networks.stride)).shape == x.shape
+        assert networks.picture_of(y.round(), (2 * networks.stride, networks.stride)).shape == x.shape
     assert y.shape == scales.shape == means.shape == (1, sizes["widths"][-1], 8, 4)
     assert z.shape == (1, sizes["hyper_width"], 2, 1)
 
@@ -148,15 +148,15 @@ def test_the_published_sizes_can_be_read_off_their_weights(published: SicNetwork
 def test_pictures_of_every_size_come_back_in_theirs(size: tuple[int, int]) -> None:
     networks = small_networks()
     with torch.no_grad():
-        y, z = networks.analyze(pictures(2, 3, *size))
+        y, z = networks.latents_of(pictures(2, 3, *size))
         assert y.shape[-2:] == (4 * z.shape[-2], 4 * z.shape[-1])
-        assert networks.synthesize(y, size).shape == (2, 3, *size)
+        assert networks.picture_of(y, size).shape == (2, 3, *size)
         assert networks.hs(z).shape == (2, 2 * networks.channels, *y.shape[-2:])
 
 
 def test_y_leaves_the_analysis_with_unit_variance_over_its_channels() -> None:
     torch.manual_seed(0)
-    y, _ = SicNetworks(**SIZES).analyze(pictures(1, 3, 64, 64))
+    y, _ = SicNetworks(**SIZES).latents_of(pictures(1, 3, 64, 64))
     assert torch.allclose(y.var(1, correction=0), torch.ones(1, 4, 4), atol=1e-2)
 
 
@@ -250,9 +250,9 @@ def test_all_that_gives_coding_parameters_has_an_exact_form() -> None:
 def test_mixed_precision_leaves_latents_parameters_and_pictures_in_float32() -> None:
     networks = small_networks().requires_grad_(False)
     with torch.autocast("cpu", torch.bfloat16):
-        y, z = networks.analyze(pictures(1, 3, 64, 64))
+        y, z = networks.latents_of(pictures(1, 3, 64, 64))
         hyper = networks.features_of_z(networks.round_z(z))
         scales, means = networks.parameters_of_y(hyper, y.round())
-        x_hat = networks.synthesize(y.round(), (64, 64))
+        x_hat = networks.picture_of(y.round(), (64, 64))
     assert {value.dtype for value in (y, z, hyper, scales, means, x_hat)} == {torch.float32}
-    assert torch.allclose(networks.latent(pictures(1, 3, 64, 64)), y, atol=0.1)
+    assert torch.allclose(networks.y_of(pictures(1, 3, 64, 64)), y, atol=0.1)

@@ -44,13 +44,13 @@ def test_a_file_of_the_authors_computes_what_it_does_there(
         assert torch.equal(ours.get_parameter(name), parameter), name
     x = pictures(1, 3, 64, 128)
     with torch.no_grad():
-        y, z = ours.analyze(x)
+        y, z = ours.latents_of(x)
         hyper = ours.hs(ours.round_z(z))
         for found, expected in zip(
             ours.parameters_of_y(hyper, y.round()), theirs.parameters_of_y(hyper, y.round()), strict=True
         ):
             assert torch.equal(found, expected)
-        assert torch.equal(ours.synthesize(y.round(), (64, 128)), theirs.synthesize(y.round(), (64, 128)))
+        assert torch.equal(ours.picture_of(y.round(), (64, 128)), theirs.picture_of(y.round(), (64, 128)))
 
 
 def test_the_report_counts_what_was_kept_and_what_was_dropped(
@@ -145,8 +145,8 @@ def test_a_file_of_the_full_size_imports_whole(repository: Path, tmp_path: Path)
     for name, deviation in deviations.items():
         assert float(ours.get_parameter(f"{name}.weight").detach().std()) == pytest.approx(deviation, rel=0.01)
     with torch.no_grad():
-        y, z = ours.analyze(pictures(1, 3, 64, 64))
+        y, z = ours.latents_of(pictures(1, 3, 64, 64))
         scales, means = ours.parameters_of_y(ours.hs(ours.round_z(z)), y.round())
-        x_hat = ours.synthesize(y.round(), (64, 64))
+        x_hat = ours.picture_of(y.round(), (64, 64))
     assert (y.shape, z.shape, x_hat.shape) == ((1, 512, 4, 4), (1, 384, 1, 1), (1, 3, 64, 64))
     assert all(bool(value.isfinite().all()) for value in (scales, means, x_hat))

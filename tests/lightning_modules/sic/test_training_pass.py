@@ -130,14 +130,14 @@ def squares(a: Tensor, b: Tensor) -> float:
 
 
 def test_the_rate_of_z_is_that_of_its_density_under_noise(example: Example) -> None:
-    _, z = example.networks.analyze(example.x)
+    _, z = example.networks.latents_of(example.x)
     expected = z_bits(example.networks, numpy(z + example.z_noise)) / PIXELS
     assert float(example.coding.z_bpp) == pytest.approx(expected, rel=1e-5)
 
 
 def test_z_is_rounded_on_the_grid_of_its_medians_before_anything_is_made_of_it(example: Example) -> None:
     networks, coding = example.networks, example.coding
-    _, z = networks.analyze(example.x)
+    _, z = networks.latents_of(example.x)
     offset = networks.entropy_bottleneck.quantiles[:, 0, 1].double().reshape(1, -1, 1, 1)
     hyper = networks.hs(torch.round(z - offset) + offset)
     assert torch.allclose(torch.cat([coding.hyper_scales, coding.hyper_means], 1), hyper, rtol=0, atol=1e-12)
@@ -175,7 +175,7 @@ def test_the_loss_of_the_warm_up_is_its_formula(example: Example) -> None:
 
     decoded = networks.gs(coding.y.round()).clamp(0, 1)
     bpp = y_bits(numpy(coding.y + example.y_noise), numpy(coding.scales), numpy(coding.means), 4) / PIXELS
-    z_bpp = z_bits(networks, numpy(networks.analyze(x)[1] + example.z_noise)) / PIXELS
+    z_bpp = z_bits(networks, numpy(networks.latents_of(x)[1] + example.z_noise)) / PIXELS
     expected = 2048 * squares(x, decoded) + 8 * float(distance(x, decoded).mean())
     expected += bpp.std(ddof=1) - bpp.min() + bpp.sum() + z_bpp
     assert float(loss) == pytest.approx(expected, rel=1e-6)
@@ -225,7 +225,7 @@ def test_the_loss_of_the_main_phase_is_its_formula(example: Example, level: int,
     found = reconstruct(networks, synonyms(coding, details), (64, 64))
     full = compare(x, found[:B], coding.z_bpp + rates.sum(), distance)
     sampled = compare(x, found[B:], coding.z_bpp + rates[:level].sum(), distance)
-    again = consistency(coding.y_hat, details, networks.latent(found), absent=1)
+    again = consistency(coding.y_hat, details, networks.y_of(found), absent=1)
     loss = progressive_loss(LEVELS, level, full, sampled, again, alpha=0.5)
     early = loss + evenness(hard, level, deviation=64.0, reward=4.0)
 
@@ -264,7 +264,7 @@ def test_the_loss_of_the_last_phase_adds_the_game_to_each_perceptual_distance(ex
             (compare(x, found[:B], bpps[0], distance), compare(x, found[B:], bpps[1], distance)), games, strict=True
         )
     ]
-    again = consistency(y_hat, details, networks.latent(found), absent=1)
+    again = consistency(y_hat, details, networks.y_of(found), absent=1)
     loss = progressive_loss(LEVELS, level, terms[0], terms[1], again, alpha=0.5)
 
     expected = reference(example, level, draws(3, level))
@@ -298,7 +298,7 @@ def test_every_part_learns_from_the_main_loss() -> None:
     details = uniform_detail(coding.hyper_means[:, 6:], torch.rand(2, 1, 6, 4, 4), reach=2.0)
     found = reconstruct(networks, synonyms(coding, details), (64, 64))
     full, sampled = (compare(x, part, rates.sum() + coding.z_bpp, distance) for part in (found[:1], found[1:]))
-    again = consistency(coding.y_hat, details, networks.latent(found), absent=1)
+    again = consistency(coding.y_hat, details, networks.y_of(found), absent=1)
     learned = gradients(progressive_loss(LEVELS, 2, full, sampled, again, alpha=0.5), networks)
     assert [name for name, some in learned.items() if not some] == ["gaussian_conditional"]
 

@@ -109,7 +109,7 @@ def test_trap_16_scales_may_be_negative_and_are_bounded_where_they_are_used(netw
 
 
 def test_trap_17_detail_comes_from_the_hyperprior_not_from_the_context(networks: SicNetworks, coding: Coding) -> None:
-    hyper = networks.features_of_z(networks.round_z(networks.analyze(pictures(2, 3, 64, 64))[1]))
+    hyper = networks.features_of_z(networks.round_z(networks.latents_of(pictures(2, 3, 64, 64))[1]))
     assert torch.equal(coding.hyper_means, hyper[:, 12:])
     assert not torch.allclose(coding.hyper_means, coding.means, atol=0.1)
 
@@ -137,10 +137,10 @@ def test_trap_19_many_draws_of_many_pictures_keep_picture_and_draw_apart(network
 def test_trap_21_a_picture_off_the_stride_is_continued_not_framed_in_black(networks: SicNetworks) -> None:
     x = pictures(1, 3, 40, 50)
     continued = F.pad(x, (0, 14, 0, 24), mode="replicate")
-    assert torch.equal(networks.analyze(x)[0], networks.analyze(continued)[0])
+    assert torch.equal(networks.latents_of(x)[0], networks.latents_of(continued)[0])
     framed = F.pad(x, (0, 14, 0, 24))
-    assert not torch.allclose(networks.analyze(x)[0], networks.analyze(framed)[0], atol=0.01)
-    assert networks.synthesize(networks.analyze(x)[0], (40, 50)).shape == x.shape
+    assert not torch.allclose(networks.latents_of(x)[0], networks.latents_of(framed)[0], atol=0.01)
+    assert networks.picture_of(networks.latents_of(x)[0], (40, 50)).shape == x.shape
 
 
 def test_trap_30_the_perceptual_distance_has_no_dropout(shared: Path) -> None:
@@ -178,7 +178,7 @@ def test_trap_32_weights_that_the_mask_hides_have_no_gradient_and_stay_zero() ->
 
 def test_trap_33_medians_get_a_gradient_of_nothing_from_what_is_rounded_around_them() -> None:
     made = small_networks()
-    _, z = made.analyze(pictures(1, 3, 64, 64))
+    _, z = made.latents_of(pictures(1, 3, 64, 64))
     made.hs(made.round_z(z)).square().sum().backward()
     quantiles = made.entropy_bottleneck.quantiles
     assert quantiles.requires_grad
@@ -188,10 +188,10 @@ def test_trap_33_medians_get_a_gradient_of_nothing_from_what_is_rounded_around_t
 
 def test_trap_39_a_picture_of_another_size_in_between_changes_nothing(networks: SicNetworks) -> None:
     x = pictures(1, 3, 64, 128)
-    before = networks.analyze(x)[0]
+    before = networks.latents_of(x)[0]
     state = {name: value.clone() for name, value in networks.state_dict().items()}
-    networks.synthesize(networks.analyze(pictures(1, 3, 192, 64))[0], (192, 64))
-    assert torch.equal(networks.analyze(x)[0], before)
+    networks.picture_of(networks.latents_of(pictures(1, 3, 192, 64))[0], (192, 64))
+    assert torch.equal(networks.latents_of(x)[0], before)
     assert all(torch.equal(value, state[name]) for name, value in networks.state_dict().items())
 
 
