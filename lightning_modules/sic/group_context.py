@@ -48,7 +48,7 @@ class CausalConvolution(nn.Conv2d):
     @torch.no_grad()
     def hide(self) -> None:
         """Set the weights that do not count to 0, for weights that came from elsewhere."""
-        self.weight.mul_(self.mask)
+        self.weight.masked_fill_(~self.mask, 0.0)
 
     def forward(self, y_hat: Tensor) -> Tensor:
         return F.conv2d(y_hat, self.weight * self.mask, self.bias, padding=CENTRE)

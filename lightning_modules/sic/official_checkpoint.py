@@ -66,7 +66,7 @@ class OfficialWeights(NamedTuple):
 def read_official(path: Path) -> OfficialWeights:
     """The codec in a file of the authors', and what else the file held.
 
-    Raises `CodingError`, one line, for a file that is missing, unreadable, or of a discriminator.
+    Raises `CodingError`, one line, for a file that is missing, unreadable, of a discriminator or of something else.
     """
     tensors = {name.removeprefix(PREFIX): value for name, value in read_tensors(path).items()}
     if any(name.startswith(DISCRIMINATOR) for name in tensors):
@@ -76,7 +76,10 @@ def read_official(path: Path) -> OfficialWeights:
         )
     kinds = {name: kind for name in tensors if (kind := _dropped_as(name)) is not None}
     state = normalize({name: value for name, value in tensors.items() if name not in kinds})
-    hidden = _hide(state)
+    try:
+        hidden = _hide(state)
+    except CodingError as error:
+        raise CodingError(f"{path}: {error}; choose the experiment that it was trained with") from error
     parameters = sum(value.numel() for value in state.values())
     return OfficialWeights(state, ImportReport(len(state), parameters, Counter(kinds.values()), hidden))
 
@@ -109,5 +112,5 @@ def _hide(state: dict[str, Tensor]) -> int:
     weight = state.get(CONTEXT_WEIGHT)
     if weight is None or weight.shape != mask.shape:
         return 0
-    state[CONTEXT_WEIGHT] = weight * mask
+    state[CONTEXT_WEIGHT] = weight.masked_fill(~mask, 0.0)
     return int(torch.count_nonzero(weight) - torch.count_nonzero(state[CONTEXT_WEIGHT]))

@@ -167,6 +167,13 @@ def test_weights_return_by_name() -> None:
         assert torch.equal(loaded.get_parameter(name), parameter), name
 
 
+def test_context_weights_that_do_not_count_come_in_as_zero() -> None:
+    state = small_networks().state_dict()
+    state["context_model.layer.weight"] = torch.ones_like(state["context_model.layer.weight"])
+    layer = SicNetworks.from_weights(state).context_model.layer
+    assert torch.equal(layer.weight, layer.mask.float())
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [

@@ -125,8 +125,17 @@ def test_faults_of_the_file_are_passed_on(tmp_path: Path) -> None:
     (tmp_path / "official.pth").write_bytes(b"\x80\x02garbage")
     with pytest.raises(CodingError, match="damaged"):
         official_weights(tmp_path / "official.pth")
-    with pytest.raises(CodingError, match="not SIC networks"):
-        official_weights(saved({"module.conv.weight": torch.zeros(3)}, tmp_path))
+    other = saved({"module.conv.weight": torch.zeros(3)}, tmp_path)
+    with pytest.raises(CodingError, match=rf"^{other}: not SIC networks: no ga\.patch_embed.*choose the experiment"):
+        official_weights(other)
+
+
+def test_what_the_mask_hides_may_even_be_no_number(
+    theirs: SicNetworks, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    state["module.context_model.layer.weight"][~theirs.context_model.layer.mask] = float("nan")
+    ours = SicNetworks.from_weights(read_official(saved(state, tmp_path)).state)
+    assert torch.equal(ours.context_model.layer.weight, theirs.context_model.layer.weight)
 
 
 @pytest.mark.slow
