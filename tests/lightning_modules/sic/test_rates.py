@@ -23,7 +23,7 @@ def test_probabilities_of_all_integers_sum_to_one(mean: float, scale: float) -> 
 
 def test_a_symbol_out_of_reach_costs_29_9_bits_and_teaches_nothing() -> None:
     mean = torch.zeros(1, requires_grad=True)
-    likelihood = lattice_likelihood(CONDITIONAL, torch.tensor([40.0]), torch.ones(1), mean)
+    likelihood = lattice_likelihood(CONDITIONAL, torch.tensor([8.0]), torch.ones(1), mean)
     bits = -likelihood.log2()
     assert float(bits.detach()) == pytest.approx(29.897, abs=1e-3)
     bits.backward()
