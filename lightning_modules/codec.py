@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -185,11 +186,14 @@ class Codec(nn.Module, ABC):
     hyperparameters: the constructor's keyword arguments, JSON values only, enough to build an equal codec.
     codes_weights_of: another class whose packaged models this one codes with in its own way; None for most.
     packaged_family: the packaged models of this class, by the beginning of their names, are what `ckpt=demo` means.
+    checkpoint_formats: others' files that `ckpt=FORMAT:PATH` names, each with what reads weights out of them for
+    `from_weights`, or raises `CodingError`.
     """
 
     codec_id: ClassVar[int]
     codes_weights_of: ClassVar[type[Codec] | None] = None
     packaged_family: ClassVar[str] = "demo"
+    checkpoint_formats: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Tensor]]]] = {}
     hyperparameters: dict[str, Any]
 
     @abstractmethod

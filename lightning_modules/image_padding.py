@@ -1,7 +1,8 @@
-"""Cropping feature maps and pictures back to the size they should have."""
+"""Continuing pictures to the size that transforms need, and cropping back to the size they should have."""
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.codec import ImageSize
@@ -21,3 +22,9 @@ def crop(value: Tensor, size: ImageSize) -> Tensor:
 def ceil_div(size: ImageSize, stride: int) -> ImageSize:
     """Size after transforms of total stride `stride` that round up, at every step or once: it is the same."""
     return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def pad_to_multiple(value: Tensor, stride: int) -> Tensor:
+    """(B, C, H, W) continued by its last row and column, right and below, to multiples of `stride`."""
+    height, width = value.shape[-2:]
+    return F.pad(value, (0, -width % stride, 0, -height % stride), mode="replicate")

@@ -23,14 +23,16 @@ ZOO = "compressai:"
 def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: Path) -> Codec:
     """The codec that `ckpt` names, in evaluation mode, its medians and tables up to date.
 
-    ckpt: `demo` (the packaged model whose lmbda is nearest), `compressai:ARCHITECTURE/QUALITY`, a packaged
-    `.safetensors`, or any checkpoint whose weights `codec_class` knows by name.
+    ckpt: `demo` (the packaged model whose lmbda is nearest), `compressai:ARCHITECTURE/QUALITY`, `FORMAT:PATH` for a
+    format of others that `codec_class` reads, a packaged `.safetensors`, or any checkpoint whose weights
+    `codec_class` knows by name.
     Raises `CodingError`, one line, when there is none or it belongs to another architecture.
     """
-    path = locate(ckpt, lmbda=lmbda, cache_dir=cache_dir, family=codec_class.packaged_family)
+    path = locate(ckpt, codec_class, lmbda=lmbda, cache_dir=cache_dir)
     where = ckpt if ckpt.startswith(ZOO) else str(path)
     remedy = "choose the experiment that it was trained with"
-    if is_packaged(path):
+    reader = codec_class.checkpoint_formats.get(format_of(ckpt))
+    if reader is None and is_packaged(path):
         codec = load_model(path)
         if type(codec) is codec_class.codes_weights_of:
             codec = codec_class.from_weights(without_derived(codec.state_dict()), **codec.hyperparameters).eval()
@@ -38,7 +40,7 @@ def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: 
         if not isinstance(codec, codec_class):
             raise CodingError(f"{where}: holds a {type(codec).__name__}, not a {codec_class.__name__}; {remedy}")
         return codec
-    state = read_state_dict(path)
+    state = read_state_dict(path) if reader is None else reader(path)
     try:
         codec = codec_class.from_weights(state, lmbda=lmbda)
     except CodingError as error:
@@ -48,15 +50,27 @@ def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: 
     return codec.eval()
 
 
-def locate(ckpt: str, *, lmbda: float, cache_dir: Path, family: str = "demo") -> Path:
-    """family: of the packaged models, for `demo`.
-
-    The file that `ckpt` names, which need not exist; a model of CompressAI's zoo is downloaded."""
+def locate(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: Path) -> Path:
+    """The file that `ckpt` names, which need not exist; a model of CompressAI's zoo is downloaded."""
     if ckpt == "demo":
-        return nearest_packaged(family, lmbda)
+        return nearest_packaged(codec_class.packaged_family, lmbda)
     if ckpt.startswith(ZOO):
         return fetch_compressai(ckpt.removeprefix(ZOO), cache_dir / "compressai")
-    return Path(os.path.expanduser(ckpt))
+    path, known = Path(os.path.expanduser(ckpt)), codec_class.checkpoint_formats
+    inner = Path(os.path.expanduser(ckpt.removeprefix(f"{format_of(ckpt)}:")))
+    if format_of(ckpt) in known:
+        return inner
+    if not path.exists() and inner.exists():
+        raise CodingError(
+            f"{ckpt}: {codec_class.__name__} reads no files of a format {format_of(ckpt)}, only "
+            f"{', '.join(['its own', *known])}; choose the experiment that does, or give the path alone"
+        )
+    return path
+
+
+def format_of(ckpt: str) -> str:
+    """FORMAT of `FORMAT:PATH`; empty without one."""
+    return ckpt.partition(":")[0] if ":" in ckpt else ""
 
 
 def nearest_packaged(family: str, lmbda: float) -> Path:

@@ -43,7 +43,12 @@ _TODAYS_NAMES = {"matri": "matrices", "bias": "biases", "factor": "factors"}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Weights by the names that `Codec.from_weights` knows, from `.safetensors` or any torch file.
+    """Weights by the names that `Codec.from_weights` knows; errors as `read_tensors`."""
+    return normalize(read_tensors(path))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by the names in the file, `.safetensors` or any torch file.
 
     No code in the file is run: torch refuses all but tensors and plain values. Raises `CodingError`, one
     line, when the file is missing, unreadable, refused, or holds no weights.
@@ -67,7 +72,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise CodingError(
             f"{path}: holds no weights; save the model's state dict, alone or as {' or '.join(WRAPPERS[:2])}"
         )
-    return normalize(tensors)
+    return tensors
 
 
 def unwrap(content: Any) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Sizes after strided transforms, and cropping back."""
+"""Sizes after strided transforms, continuing pictures to a multiple, and cropping back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_modules.image_padding import ceil_div, crop
+from lightning_modules.image_padding import ceil_div, crop, pad_to_multiple
 
 SIDES = st.integers(1, 5000)
 
@@ -51,3 +51,13 @@ def test_cropping_keeps_the_top_left() -> None:
 def test_cropping_to_more_than_there_is_names_both_sizes(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=rf"\(5, 6\) to \({size[0]}, {size[1]}\)"):
         crop(torch.zeros(1, 1, 5, 6), size)
+
+
+@pytest.mark.parametrize(("size", "expected"), [((1, 1), (64, 64)), ((64, 128), (64, 128)), ((65, 63), (128, 64))])
+def test_a_picture_is_continued_by_its_last_row_and_column(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    x = torch.rand(2, 3, *size)
+    padded = pad_to_multiple(x, 64)
+    assert padded.shape == (2, 3, *expected)
+    assert torch.equal(crop(padded, size), x)
+    rows, columns = (torch.arange(side).clamp(max=last - 1) for side, last in zip(expected, size, strict=True))
+    assert torch.equal(padded, x[:, :, rows][:, :, :, columns])

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from lightning_modules.checkpoints import checkpoint
 from lightning_modules.checkpoints.checkpoint import load_codec
 from lightning_modules.checkpoints.packaged_model import load_model, save_model
+from lightning_modules.checkpoints.state_dict import read_tensors
 from lightning_modules.codec import Codec, CodingError, Estimate, amortized
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.hyperprior.densities import update_medians
@@ -137,6 +138,44 @@ def test_a_checkpoint_of_our_own_training_loads(tmp_path: Path) -> None:
             assert torch.equal(parameter, trained[name]), name
     assert not torch.equal(dict(loaded.named_parameters())["g_a.0.weight"], untrained)
     assert not loaded.training
+
+
+# ---- formats of others
+
+
+class CodecOfAnotherFormat(HyperpriorCodec):
+    """Reads files in which names are capitals."""
+
+    checkpoint_formats = {"capitals": lambda path: {n.lower(): w for n, w in read_tensors(path).items()}}  # noqa: RUF012
+
+
+@pytest.fixture
+def capitals(tmp_path: Path) -> tuple[Path, dict[str, Tensor]]:
+    codec = HyperpriorCodec(N=8, M=12, lmbda=0.01)
+    weights: dict[str, Tensor] = dict(codec.named_parameters())
+    torch.save({name.upper(): value for name, value in weights.items()}, tmp_path / "capitals.pth")
+    return tmp_path / "capitals.pth", weights
+
+
+def test_a_codec_reads_the_formats_that_it_knows(capitals: tuple[Path, dict[str, Tensor]]) -> None:
+    path, weights = capitals
+    codec = load_codec(f"capitals:{path}", CodecOfAnotherFormat, lmbda=0.02, cache_dir=CACHE)
+    found = dict(codec.named_parameters())
+    assert all(torch.equal(found[name], weights[name]) for name in weights if "quantiles" not in name)
+    assert not codec.training
+
+
+def test_a_codec_of_another_room_says_that_it_does_not_read_a_format(capitals: tuple[Path, dict[str, Tensor]]) -> None:
+    path, _ = capitals
+    with pytest.raises(CodingError, match=r"HyperpriorCodec reads no files of a format capitals, only its own; choose"):
+        load(f"capitals:{path}")
+    with pytest.raises(CodingError, match=r"no such checkpoint"):
+        load_codec(f"capitals:{path}x", CodecOfAnotherFormat, lmbda=0.02, cache_dir=CACHE)
+
+
+def test_a_file_with_a_colon_in_its_name_is_a_file(tmp_path: Path) -> None:
+    torch.save(dict(HyperpriorCodec(N=8, M=12, lmbda=0.01).named_parameters()), tmp_path / "epoch:3.pth")
+    assert load(tmp_path / "epoch:3.pth").hyperparameters["N"] == 8
 
 
 # ---- other architectures, and weights that are no use
