@@ -109,7 +109,7 @@ class HyperpriorCodec(LatentVariableCodec):
         """N and M are read off the last layer of g_a, (M, N, 5, 5)."""
         N, M = sizes(state, KIND)
         if len(state.get("h_s.4.weight", ())) == M:
-            raise CodingError("a scale hyperprior, without means; give module=hyperprior_scale")
+            raise CodingError("not a mean-scale hyperprior, but one of scales alone; give module=hyperprior_scale")
         codec = cls(N=N, M=M, lmbda=float(hyperparameters["lmbda"]))
         load_weights(codec, state, KIND)
         return codec
