@@ -77,8 +77,9 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         few = len(series.points) <= MOST_MARKERS
         axes.plot(*_columns(series), color=colour, marker=marker if few else "", markersize=5, label=series.label)
         named += [(point, name, colour) for point, name in zip(series.points, series.names, strict=False)]
-    axes.margins(x=0.15, y=0.08)
-    _draw_names(axes, named)
+    if named:
+        axes.margins(x=0.15, y=0.08)
+        _draw_names(axes, named)
     if panel.log_x:
         _count_in_powers(axes, [x for series in panel.series for x, _ in series.points])
     if any(series.label for series in panel.series):
