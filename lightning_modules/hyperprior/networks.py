@@ -21,6 +21,8 @@ IMAGE_CHANNELS = 3
 LATENT_STRIDE = 16
 HYPER_STRIDE = 64
 
+Rectifier = Callable[[], nn.Module]
+
 
 def convolution(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Conv2d:
     """(B, in, H, W) -> (B, out, ceil(H/stride), ceil(W/stride)) for odd kernels."""
@@ -58,27 +60,36 @@ def synthesis(N: int, M: int) -> nn.Sequential:
     )
 
 
+def from_latents(M: int, N: int, outputs: int, rectifier: Rectifier) -> list[nn.Module]:
+    """Layers of an h_a: (B, M, h, w) -> (B, outputs, h/4, w/4)."""
+    return [
+        convolution(M, N, 3, 1),
+        rectifier(),
+        convolution(N, N, 5, 2),
+        rectifier(),
+        convolution(N, outputs, 5, 2),
+    ]
+
+
+def to_parameters(widths: tuple[int, int, int], outputs: int, rectifier: Rectifier) -> nn.Sequential:
+    """An h_s of three layers: (B, widths[0], h, w) -> (B, outputs, 4h, 4w)."""
+    return nn.Sequential(
+        upsampling(widths[0], widths[1]),
+        rectifier(),
+        upsampling(widths[1], widths[2]),
+        rectifier(),
+        convolution(widths[2], outputs, 3, 1),
+    )
+
+
 def hyper_analysis(N: int, M: int) -> nn.Sequential:
     """h_a: (B, M, h, w) -> (B, N, h/4, w/4). Sees y itself, not its magnitude."""
-    return nn.Sequential(
-        convolution(M, N, 3, 1),
-        nn.LeakyReLU(),
-        convolution(N, N, 5, 2),
-        nn.LeakyReLU(),
-        convolution(N, N, 5, 2),
-    )
+    return nn.Sequential(*from_latents(M, N, N, nn.LeakyReLU))
 
 
 def hyper_synthesis(N: int, M: int) -> nn.Sequential:
     """h_s: (B, N, h, w) -> (B, 2M, 4h, 4w): raw scales first, then means (CompressAI's order)."""
-    wide = M * 3 // 2
-    return nn.Sequential(
-        upsampling(N, M),
-        nn.LeakyReLU(),
-        upsampling(M, wide),
-        nn.LeakyReLU(),
-        convolution(wide, 2 * M, 3, 1),
-    )
+    return to_parameters((N, M, M * 3 // 2), 2 * M, nn.LeakyReLU)
 
 
 class MagnitudesFirst(nn.Sequential):
@@ -90,24 +101,12 @@ class MagnitudesFirst(nn.Sequential):
 
 def magnitude_analysis(N: int, M: int) -> nn.Sequential:
     """h_a of the scale hyperprior (Balle et al. 2018, figure 4): (B, M, h, w) -> (B, N, h/4, w/4)."""
-    return MagnitudesFirst(
-        convolution(M, N, 3, 1),
-        nn.ReLU(),
-        convolution(N, N, 5, 2),
-        nn.ReLU(),
-        convolution(N, N, 5, 2),
-    )
+    return MagnitudesFirst(*from_latents(M, N, N, nn.ReLU))
 
 
 def scale_synthesis(N: int, M: int) -> nn.Sequential:
     """Its h_s: (B, N, h, w) -> (B, 2M, 4h, 4w), raw scales, then what would be means. No ReLU: scales are bounded."""
-    return nn.Sequential(
-        upsampling(N, N),
-        nn.ReLU(),
-        upsampling(N, N),
-        nn.ReLU(),
-        convolution(N, 2 * M, 3, 1),
-    )
+    return to_parameters((N, N, N), 2 * M, nn.ReLU)
 
 
 class HyperNetworks(NamedTuple):

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from lightning_modules.hyperprior.networks import convolution
+from lightning_modules.hyperprior.networks import from_latents
 
 
 def hyper_analysis(N: int, M: int) -> nn.Sequential:
     """h_a: (B, M, h, w) -> (B, 2N, h/4, w/4): means of z first, then logarithms of its variances."""
-    return nn.Sequential(
-        convolution(M, N, 3, 1),
-        nn.LeakyReLU(),
-        convolution(N, N, 5, 2),
-        nn.LeakyReLU(),
-        convolution(N, 2 * N, 5, 2),
-    )
+    return nn.Sequential(*from_latents(M, N, 2 * N, nn.LeakyReLU))

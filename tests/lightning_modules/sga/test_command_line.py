@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.command_line import DECOMPRESS, report, succeed
-from tests.lightning_modules.sga.small_refinement import crop_of_photograph
+from tests.lightning_modules.sga.small_refinement import saved_crops
 
 SGA_SSL = ("task=compress", "experiment=sga_ssl", "ckpt=demo", "inference.steps=12", "inference.evaluate_every=6")
 NAMES = ("a.png", "b.png", "c/d.png")
@@ -18,12 +18,7 @@ NAMES = ("a.png", "b.png", "c/d.png")
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    for k, name in enumerate(NAMES):
-        (folder / name).parent.mkdir(exist_ok=True)
-        crop = crop_of_photograph(60 + 40 * k, 150, 64, 80 + 16 * k)
-        Image.fromarray((crop[0].permute(1, 2, 0) * 255).round().byte().numpy()).save(folder / name)
-    return folder
+    return saved_crops(tmp_path_factory.mktemp("photos"), NAMES)
 
 
 @pytest.fixture(scope="module")

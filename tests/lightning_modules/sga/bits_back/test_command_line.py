@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.command_line import DECOMPRESS, report, run, succeed
-from tests.lightning_modules.sga.small_refinement import crop_of_photograph
+from tests.lightning_modules.sga.small_refinement import saved_crops
 
 COMPRESS = ("task=compress", "experiment=bb_no_sga", "ckpt=demo", "inference.steps=2", "logger=none")
 NAMES = ("a.png", "b/c.png", "d.png")
@@ -17,12 +17,7 @@ NAMES = ("a.png", "b/c.png", "d.png")
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    for k, name in enumerate(NAMES):
-        (folder / name).parent.mkdir(exist_ok=True)
-        crop = crop_of_photograph(60 + 40 * k, 150, 64, 80 + 16 * k)
-        Image.fromarray((crop[0].permute(1, 2, 0) * 255).round().byte().numpy()).save(folder / name)
-    return folder
+    return saved_crops(tmp_path_factory.mktemp("photos"), NAMES)
 
 
 @pytest.fixture(scope="module")
