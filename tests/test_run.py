@@ -57,7 +57,7 @@ def compressed(trained: Path, photos: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def test_an_unknown_experiment_is_one_line_with_the_nearest_name() -> None:
-    assert "did you mean hyperprior?" in refuse("experiment=hyperprio")
+    assert "did you mean hyperprior or hyperprior_bb?" in refuse("experiment=hyperprio")
 
 
 def test_an_unknown_setting_is_one_line_with_the_nearest_name() -> None:
