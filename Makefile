@@ -18,7 +18,7 @@ env: $(STAMP) ## make the environment (about 6 GB, once)
 demo: $(STAMP) ## compress real photos with the packaged model, decode them, compare with JPEG and others
 	$(PYTHON) run.py task=demo
 
-test: lint ## lint, then every test shorter than a minute
+test: lint ## lint, then every quick test
 	$(PYTHON) -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-all: lint ## lint, then every test

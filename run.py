@@ -161,14 +161,12 @@ def fit(cfg: DictConfig) -> None:
 
 def test(cfg: DictConfig) -> None:
     """Measure really decoded files."""
-    require(cfg, "ckpt")
     trainer, datamodule, codec = build_trainer(cfg), build(cfg.task.datamodule), build_codec(cfg)
     trainer.test(build_module(cfg, codec), datamodule=datamodule)
 
 
 def compress(cfg: DictConfig) -> None:
     """Pictures -> .lpc files and a report."""
-    require(cfg, "ckpt", "input", "output")
     from lightning_modules.checkpoints.checkpoint import PACKAGED
     from lightning_modules.checkpoints.model_library import remember
     from lightning_modules.coding.picture import model_fingerprint
@@ -184,7 +182,6 @@ def compress(cfg: DictConfig) -> None:
 
 def decompress(cfg: DictConfig) -> None:
     """.lpc files -> PNG, each with the model that made it."""
-    require(cfg, "input", "output")
     from lightning_modules.checkpoints.checkpoint import PACKAGED
     from lightning_modules.checkpoints.model_library import ModelLibrary
     from lightning_modules.compression_module import DecompressionModule
@@ -262,8 +259,13 @@ FOLDER_TASKS = {"compress", "decompress", "demo"}
 """Those that a signal stops between two files."""
 
 
-def require(cfg: DictConfig, *keys: str) -> None:
-    missing = [key for key in keys if cfg[key] is None]
+NEEDS = {"test": ["ckpt"], "compress": ["ckpt", "input", "output"], "decompress": ["input", "output"]}
+"""Settings without which a task cannot begin."""
+
+
+def require(cfg: DictConfig) -> None:
+    """Raises `UserError` for what is missing, before anything heavy is imported."""
+    missing = [key for key in NEEDS.get(cfg.task.name, []) if cfg[key] is None]
     if missing:
         raise UserError(f"task={cfg.task.name} needs {' and '.join(f'{key}=...' for key in missing)}")
 
@@ -321,6 +323,21 @@ def run_task(cfg: DictConfig, overrides: list[str]) -> None:
     found = dict(os.environ)
     if sweep_dir() is not None:
         os.environ[JOB_FOLDER] = str(cfg.paths.output_dir)
+    try:
+        require(cfg)
+        prepare(cfg, overrides)
+        with open_dict(cfg):
+            TASKS[cfg.task.name](cfg)
+    except Exception as error:
+        if sweep_dir() is not None or explain(error) is None:
+            raise  # a sweep goes on with its other jobs, and reports this one at its end
+        sys.exit(report(error))
+    finally:
+        leave_nothing_behind(found)
+
+
+def prepare(cfg: DictConfig, overrides: list[str]) -> None:
+    """Threads, seeds, and for a training what it can be resumed with."""
     import lightning
 
     quieten()
@@ -331,15 +348,6 @@ def run_task(cfg: DictConfig, overrides: list[str]) -> None:
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.task.name == "fit" and cfg.resume is None and "LOCAL_RANK" not in os.environ:
         store_run(cfg, overrides)
-    try:
-        with open_dict(cfg):
-            TASKS[cfg.task.name](cfg)
-    except Exception as error:
-        if sweep_dir() is not None or explain(error) is None:
-            raise  # a sweep goes on with its other jobs, and reports this one at its end
-        sys.exit(report(error))
-    finally:
-        leave_nothing_behind(found)
 
 
 def leave_nothing_behind(environment: dict[str, str]) -> None:

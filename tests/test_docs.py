@@ -149,6 +149,7 @@ def test_a_documented_command_composes_and_is_complete(command: str, monkeypatch
     for overrides in readings(options.overrides):
         cfg = composed(overrides)
         OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        run.require(cfg)
         with pytest.raises(Reached), open_dict(cfg):
             run.TASKS[cfg.task.name](cfg)
 
@@ -162,7 +163,7 @@ def test_the_reader_of_commands_finds_faults() -> None:
         with pytest.raises(Exception, match=r"Could not (find|override)"):
             composed(overrides)
     with pytest.raises(run.UserError, match="needs output="):
-        run.compress(composed(["task=compress", "ckpt=demo", "input=DIR"]))
+        run.require(composed(["task=compress", "ckpt=demo", "input=DIR"]))
 
 
 @pytest.mark.parametrize("command", BENCHMARKS)

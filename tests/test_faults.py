@@ -108,7 +108,7 @@ def resume(job: Command, unbroken: Path) -> int:
     [
         pytest.param(signal.SIGINT, "cpu", True, id="Ctrl-C"),
         pytest.param(signal.SIGTERM, "cpu", False, id="SIGTERM"),
-        pytest.param(signal.SIGINT, "ddp_cpu", True, id="Ctrl-C, two ranks"),
+        pytest.param(signal.SIGINT, "ddp_cpu", True, id="Ctrl-C, two ranks", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "ddp_cpu", False, id="SIGTERM, two ranks"),
     ],
 )
