@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -28,9 +27,9 @@ from lightning_modules.codec import (
 )
 from lightning_modules.coding.container import Bitstream, fingerprint, read, require_model
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
+from lightning_modules.memory_shortage import told_as
 from lightning_modules.weight_snapshot import WeightSnapshot
 
-_OUT_OF_MEMORY = "out of memory|allocate memory|not enough memory"
 _fingerprints: WeakKeyDictionary[Codec, tuple[WeightSnapshot, bytes]] = WeakKeyDictionary()
 
 
@@ -186,19 +185,9 @@ def _pixel_format(bitstream: Bitstream) -> PixelFormat:
     )
 
 
-@contextmanager
-def _memory_for(image_size: ImageSize) -> Iterator[None]:
-    """CodingError instead of what numpy and torch raise when memory runs out."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # torch has no class of its own for a CPU's memory: only the words tell it from a fault of ours
-        if isinstance(error, RuntimeError) and not re.search(_OUT_OF_MEMORY, str(error)):
-            raise
-        height, width = image_size
-        raise CodingError(
-            f"not enough memory for a picture of {height}x{width} pixels; decode it where there is more"
-        ) from error
+def _memory_for(image_size: ImageSize) -> AbstractContextManager[None]:
+    height, width = image_size
+    return told_as(f"not enough memory for a picture of {height}x{width} pixels; decode it where there is more")
 
 
 def _check_one_picture(latents: Latents, alpha: Tensor | None) -> None:

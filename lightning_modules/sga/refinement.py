@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_modules.codec import Codec, CodingError, Latents, LatentVariableCodec
+from lightning_modules.memory_shortage import told_as
 from lightning_modules.sga.course import Course, StepCodec
 from lightning_modules.sga.distortion import Distortion
 from lightning_modules.sga.keep import Keep
@@ -29,9 +29,6 @@ from lightning_modules.sga.noise import Draw
 from lightning_modules.sga.objective import Objective
 from lightning_modules.sga.step_codec import MakeStepCodec
 from lightning_modules.sga.trace import Listener, Trace
-
-OUT_OF_MEMORY = re.compile("out of memory|allocate memory|not enough memory")
-"""What torch says, whatever the device."""
 
 
 @dataclass
@@ -99,15 +96,12 @@ def recording_gradients(x: Tensor) -> Iterator[None]:
 
     Raises `CodingError` when memory for pictures x (B, 3, H, W) runs out: a step keeps every activation.
     """
-    try:
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-            yield
-    except (MemoryError, RuntimeError) as error:
-        # torch has no class of its own for a CPU's memory: only the words tell it from a fault of ours
-        if isinstance(error, RuntimeError) and not OUT_OF_MEMORY.search(str(error)):
-            raise
-        height, width = x.shape[-2:]
-        raise CodingError(
-            f"not enough memory to refine {height}x{width} pixels; refine it where there is more, or use "
-            "inference=amortized"
-        ) from error
+    height, width = x.shape[-2:]
+    size = f"{height}x{width} pixels"
+    with (
+        told_as(f"not enough memory to refine {size}; refine it where there is more, or use inference=amortized"),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(x.device.type, enabled=False),
+    ):
+        yield

@@ -160,7 +160,7 @@ class BitsBackCodec(LatentVariableCodec):
     def estimate(self, latents: Latents) -> Estimate:
         """Bits under the coding tables, of the z that `encode` draws. They sum to the net rate: `back` is negative."""
         self.update()
-        written = [self._drawn(*_picture(image)) for image in split(latents)]
+        written = [self._drawn(*_picture(image)) for image in latents.split()]
         x_hat = self.synthesize([one.integers for one in written], latents.image_size)
         return Estimate(x_hat, {name: torch.tensor([one.bits[name] for one in written]) for name in written[0].bits})
 
@@ -275,15 +275,6 @@ class BitsBackCodec(LatentVariableCodec):
     def _require_derived(self) -> Derived:
         assert self._derived is not None, "update() derives it"
         return self._derived
-
-
-def split(latents: Latents) -> list[Latents]:
-    """A batch as single images."""
-    count = len(latents.variables["y"])
-    return [
-        Latents({name: value[k : k + 1] for name, value in latents.variables.items()}, latents.image_size)
-        for k in range(count)
-    ]
 
 
 def _unbounded(scales: Tensor) -> Tensor:
