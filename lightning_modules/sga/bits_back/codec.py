@@ -65,8 +65,8 @@ KIND = "bits-back hyperprior"
 LARGEST_TRAINING_SCALE = 10.0**0.5
 """Upper bound of sigma, in training only: it keeps early samples of z from being ignored (the authors' choice)."""
 
-FINENESS = 2
-"""z is coded on multiples of 2^-FINENESS unless a coder says otherwise."""
+FINENESS = 0
+"""A picture alone is coded with z on multiples of 2^-FINENESS unless a coder says otherwise."""
 
 SAMPLES = 8
 """Of z, for the estimate of the net rate."""
@@ -166,19 +166,17 @@ class BitsBackCodec(LatentVariableCodec):
 
     def encode(self, latents: Latents) -> Coded:
         """Alone, under seeded initial bits. latents: y, and `search` where q is more than h_a's answer."""
-        (coded,) = self.encode_each([latents], lambda pictures: [single(picture) for picture in pictures])
+        (coded,) = self.encode_each([latents], lambda pictures: [single(picture, FINENESS) for picture in pictures])
         return coded
 
     @full_precision
-    def encode_each(
-        self, images: Sequence[Latents], stream: Callable[[Sequence[Picture]], list[Coded]], fineness: int = FINENESS
-    ) -> list[Coded]:
+    def encode_each(self, images: Sequence[Latents], stream: Callable[[Sequence[Picture]], list[Coded]]) -> list[Coded]:
         """The sections of several images, by one way of `lightning_modules/sga/bits_back/streams.py`."""
         self.update()
         pictures = [_picture(latents) for latents in images]
         written: list[Written] = []
 
-        def onto(y: np.ndarray, search: Search, stack: AnsStack, mode: Mode) -> Written:
+        def onto(y: np.ndarray, search: Search, stack: AnsStack, fineness: int, mode: Mode) -> Written:
             written.append(write(stack, self._require_derived(), y, search, fineness, mode))
             return written[-1]
 

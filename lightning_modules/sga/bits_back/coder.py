@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightning_modules.codec import Codec, Coded, CodingError, Latents
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
-from lightning_modules.sga.bits_back.settings import FINEST
+from lightning_modules.sga.bits_back.settings import COARSEST, FINEST
 from lightning_modules.sga.bits_back.streams import Picture, chained, single, with_payload
 
 Stream = Callable[[Sequence[Picture]], list[Coded]]
@@ -17,34 +17,46 @@ Stream = Callable[[Sequence[Picture]], list[Coded]]
 
 
 class BitsBackCoder:
-    """stream: from pictures to sections. delta: step of z's grid, a power of two. together, key: see `Coder`."""
+    """stream: from pictures to sections. together, key: see `Coder`."""
 
-    def __init__(self, stream: Stream, delta: float, together: int, key: str) -> None:
-        self.stream, self.together, self.key = stream, together, f"{key} {delta} {together}"
-        steps = {2.0**-k: k for k in range(FINEST + 1)}
-        if delta not in steps:
-            raise CodingError(f"coder.delta={delta}: the step of z is a power of two from 1 to {2.0**-FINEST}")
-        self.fineness = steps[delta]
+    def __init__(self, stream: Stream, together: int, key: str) -> None:
+        self.stream, self.together, self.key = stream, together, key
 
     def encode(self, codec: Codec, images: Sequence[Latents]) -> list[Coded]:
         if not isinstance(codec, BitsBackCodec):
             raise CodingError(f"{type(codec).__name__} has nothing to get bits back for; use coder=separate")
-        return codec.encode_each(images, self.stream, self.fineness)
+        return codec.encode_each(images, self.stream)
 
 
-def bits_back_coder(*, mode: str, payload: str | None, delta: float, together: int) -> BitsBackCoder:
-    """mode: single, chained or payload. payload: a file, of that mode only. together: pictures in a chain."""
+def bits_back_coder(
+    *, mode: str, payload: str | None, delta: float, seeded_delta: float, together: int
+) -> BitsBackCoder:
+    """mode: single, chained or payload. payload: a file, of that mode only. together: pictures in a chain.
+
+    delta: step of z's grid, a power of two; seeded_delta: that of pictures which pay for their initial bits.
+    """
     if (mode == "payload") != (payload is not None):
         raise CodingError(f"coder.mode={mode} with coder.payload={payload}: a payload goes with mode=payload alone")
+    free, paid = _fineness("delta", delta), _fineness("seeded_delta", seeded_delta)
     match mode:
         case "single":
-            return BitsBackCoder(_each(single), delta, 1, mode)
+            return BitsBackCoder(_each(partial(single, fineness=paid)), 1, f"{mode} {paid}")
         case "chained":
-            return BitsBackCoder(chained, delta, together, mode)
+            stream = partial(chained, first=paid, others=free)
+            return BitsBackCoder(stream, together, f"{mode} {paid} {free} {together}")
         case "payload":
             data = _read(str(payload))
-            return BitsBackCoder(_each(partial(with_payload, data=data)), delta, 1, f"{mode} {zlib.crc32(data):08x}")
+            stream = _each(partial(with_payload, fineness=free, data=data))
+            return BitsBackCoder(stream, 1, f"{mode} {free} {zlib.crc32(data):08x}")
     raise CodingError(f"coder.mode={mode}: choose single, chained or payload")
+
+
+def _fineness(name: str, step: float) -> int:
+    """k of a step of 2^-k."""
+    steps = {2.0**-k: k for k in range(COARSEST, FINEST + 1)}
+    if step not in steps:
+        raise CodingError(f"coder.{name}={step}: a step of z is a power of two from {max(steps):g} to {min(steps)}")
+    return steps[step]
 
 
 def _each(code: Callable[[Picture], Coded]) -> Stream:

@@ -52,7 +52,7 @@ def write(stack: AnsStack, derived: Derived, y: Int32s, search: Search, fineness
     """y: (M, h, w) integers. Raises `TooFewBits`, with the stack in disorder."""
     start = stack.bits
     q = derived.posterior(y, search)
-    settings = Settings(mode, fineness, _extent(q), search)
+    settings = Settings(mode, fineness, _extent(q, fineness), search)
     under_q, prior = _rows_of(q, settings.grid), _prior(derived, settings.grid, q.mean.shape)
     entries = bits_back.pop(stack, under_q)
     low = stack.num_words
@@ -86,10 +86,10 @@ def crc_of(integers: Integers) -> int:
     return content_crc(*(integers[name] for name in ("z", "y", "mean", "log_variance")))
 
 
-def _extent(q: Gaussians) -> int:
-    """The least power of two that holds what q may draw."""
+def _extent(q: Gaussians, fineness: int) -> int:
+    """The least power of two that holds what q may draw, and a step of the grid."""
     farthest = float((np.abs(q.mean) + REACH * q.deviation).max())
-    return min(LARGEST, max(0, math.ceil(math.log2(farthest))))
+    return min(LARGEST, max(0, -fineness, math.ceil(math.log2(farthest))))
 
 
 def _rows_of(q: Gaussians, grid: Grid) -> GaussianRows:

@@ -10,9 +10,9 @@ from lightning_modules.coding.damage import damaged
 from lightning_modules.coding.leaky import Grid
 from lightning_modules.sga.bits_back.posterior import MOST_STEPS, Search
 
-FINEST = 8
+COARSEST, FINEST = -2, 8
 LARGEST = 7
-"""Steps of z from 1 to 2^-8, within ranges from +-1 to +-2^7."""
+"""Steps of z from 4 to 2^-8, within ranges from +-1 to +-2^7."""
 
 _FIXED = struct.Struct("<BBHH")
 _CHAIN = struct.Struct("<IHH")
@@ -56,7 +56,7 @@ class Settings(NamedTuple):
         return Grid(2.0**-self.fineness, 1 << (self.extent + self.fineness))
 
     def to_bytes(self) -> bytes:
-        fixed = _FIXED.pack(self.mode, self.fineness << 4 | self.extent, *self.search)
+        fixed = _FIXED.pack(self.mode, self.fineness - COARSEST << 4 | self.extent, *self.search)
         match self.mode:
             case Mode.CHAINED:
                 return fixed + _CHAIN.pack(*self.link)
@@ -71,8 +71,8 @@ def split(payload: bytes) -> tuple[Settings, bytes]:
     if len(payload) < _FIXED.size + _CHAIN.size:
         raise damaged("a bits-back section is cut off")
     mode, grid, steps, rate = _FIXED.unpack_from(payload)
-    fineness, extent = grid >> 4, grid & 15
-    if mode > max(Mode) or fineness > FINEST or extent > LARGEST or steps > MOST_STEPS:
+    fineness, extent = (grid >> 4) + COARSEST, grid & 15
+    if mode > max(Mode) or fineness > FINEST or not -fineness <= extent <= LARGEST or steps > MOST_STEPS:
         raise damaged("a bits-back section asks for what none has")
     settings, rest = Settings(Mode(mode), fineness, extent, Search(steps, rate)), payload[_FIXED.size :]
     if settings.mode is Mode.CHAINED:

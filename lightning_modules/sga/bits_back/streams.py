@@ -21,39 +21,39 @@ MOST_IN_A_CHAIN = 65535
 
 
 class Picture(NamedTuple):
-    """write: puts it onto a stack, in a mode. symbols: number of its z."""
+    """write: puts it onto a stack, z with a step of 2^-fineness, in a mode. symbols: number of its z."""
 
-    write: Callable[[AnsStack, Mode], Written]
+    write: Callable[[AnsStack, int, Mode], Written]
     symbols: int
 
 
-def single(picture: Picture) -> Coded:
+def single(picture: Picture, fineness: int) -> Coded:
     """Under as many seeded words as its pops take: the honest price of one picture."""
     stack = bits_back.stack_of(bits_back.seeded_bytes(bits_back.most_words(picture.symbols)))
     initial = stack.bits
-    written = picture.write(stack, Mode.SINGLE)
+    written = picture.write(stack, fineness, Mode.SINGLE)
     words = stack.to_bytes()[4 * written.low :]
     return _coded(written, words, initial - 32.0 * written.low)
 
 
-def with_payload(picture: Picture, data: bytes) -> Coded:
+def with_payload(picture: Picture, fineness: int, data: bytes) -> Coded:
     """Under the user's data, padded to whole words. Raises `TooFewBits`."""
     stack = bits_back.stack_of(data + bytes(-len(data) % 4))
     initial = stack.bits
-    written = picture.write(stack, Mode.PAYLOAD)
+    written = picture.write(stack, fineness, Mode.PAYLOAD)
     settings = written.settings._replace(payload_bytes=len(data))
     return _coded(written._replace(settings=settings), stack.to_bytes(), initial)
 
 
-def chained(pictures: Sequence[Picture]) -> list[Coded]:
-    """One after the other onto one stack; only the first takes seeded words."""
+def chained(pictures: Sequence[Picture], first: int, others: int) -> list[Coded]:
+    """One after the other onto one stack; only the first takes seeded words. first, others: their fineness."""
     if len(pictures) > MOST_IN_A_CHAIN:
-        raise CodingError(f"a chain holds at most {MOST_IN_A_CHAIN} pictures; lower coder.length")
+        raise CodingError(f"a chain holds at most {MOST_IN_A_CHAIN} pictures; lower coder.together")
     words = sum(bits_back.most_words(picture.symbols) for picture in pictures)
     stack = bits_back.stack_of(bits_back.seeded_bytes(words))
     initial, ends, all_written = stack.bits, [], []
-    for picture in pictures:
-        all_written.append(picture.write(stack, Mode.CHAINED))
+    for k, picture in enumerate(pictures):
+        all_written.append(picture.write(stack, others if k else first, Mode.CHAINED))
     data = stack.to_bytes()
     floor = min(written.low for written in all_written)
     for k in range(len(pictures)):

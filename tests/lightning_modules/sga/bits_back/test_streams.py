@@ -31,8 +31,9 @@ def images(bits_back_codec: BitsBackCodec) -> list[Latents]:
     ]
 
 
-def coder(mode: str, payload: Path | None = None, delta: float = 0.25) -> BitsBackCoder:
-    return bits_back_coder(mode=mode, payload=None if payload is None else str(payload), delta=delta, together=24)
+def coder(mode: str, payload: Path | None = None, delta: float = 0.25, seeded_delta: float = 1.0) -> BitsBackCoder:
+    file = None if payload is None else str(payload)
+    return bits_back_coder(mode=mode, payload=file, delta=delta, seeded_delta=seeded_delta, together=24)
 
 
 def files_of(codec: BitsBackCodec, images: list[Latents], of: BitsBackCoder) -> list[bytes]:
@@ -45,11 +46,11 @@ def x_hats(codec: BitsBackCodec, files: list[bytes]) -> list[Tensor]:
     return [picture.x_hat for picture in pictures if not isinstance(picture, CodingError)]
 
 
-@pytest.mark.parametrize("delta", [1.0, 0.25, 2**-4])
+@pytest.mark.parametrize(("delta", "seeded_delta"), [(4.0, 0.25), (0.25, 1.0), (2**-4, 4.0)])
 def test_a_chain_decodes_in_any_order_of_its_files(
-    bits_back_codec: BitsBackCodec, images: list[Latents], delta: float
+    bits_back_codec: BitsBackCodec, images: list[Latents], delta: float, seeded_delta: float
 ) -> None:
-    files = files_of(bits_back_codec, images, coder("chained", delta=delta))
+    files = files_of(bits_back_codec, images, coder("chained", delta=delta, seeded_delta=seeded_delta))
     for found, latents in zip(x_hats(bits_back_codec, files[::-1])[::-1], images, strict=True):
         assert torch.equal(found, bits_back_codec.estimate(latents).x_hat)
 
@@ -124,15 +125,31 @@ def test_a_payload_that_is_too_short_is_one_line(
         ({"mode": "payload"}, "a payload goes with mode=payload"),
         ({"payload": "file"}, "a payload goes with mode=payload"),
         ({"mode": "payload", "payload": "no/such"}, "no/such: cannot be read"),
-        ({"delta": 0.3}, "a power of two"),
+        ({"delta": 0.3}, "coder.delta=0.3: a step of z is a power of two from 4 to 0.00390625"),
+        ({"seeded_delta": 8.0}, "coder.seeded_delta=8.0: a step"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], words: str) -> None:
-    values: dict[str, Any] = {"mode": "single", "payload": None, "delta": 0.25, "together": 1, **settings}
+    made: dict[str, Any] = {
+        "mode": "single",
+        "payload": None,
+        "delta": 0.25,
+        "seeded_delta": 1.0,
+        "together": 1,
+        **settings,
+    }
     with pytest.raises(CodingError, match=words):
-        bits_back_coder(**values)
+        bits_back_coder(**made)
 
 
 def test_another_codec_has_nothing_to_get_back(codec: HyperpriorCodec, x: Tensor) -> None:
     with pytest.raises(CodingError, match="use coder=separate"):
         coder("single").encode(codec, [codec.analyze(x)])
+
+
+def test_where_initial_bits_cost_something_a_coarse_z_is_shorter(
+    bits_back_codec: BitsBackCodec, images: list[Latents]
+) -> None:
+    coarse, fine = (coder("single", seeded_delta=step).encode(bits_back_codec, images[:1])[0] for step in (1.0, 0.25))
+    assert len(coarse.sections[0].payload) < 0.97 * len(fine.sections[0].payload)
+    assert coarse.accounts["net"] == pytest.approx(fine.accounts["net"], rel=0.02)
