@@ -66,7 +66,8 @@ class FolderProgress(ProgressBar):
     """A bar in a terminal, a line now and then elsewhere, a table at the end; in place of Lightning's bar.
 
     It follows the job's journal from a thread, so it moves while this process is busy or waits for others.
-    Progress is measured in bytes of input, which foretells the time better than the number of files.
+    Progress is measured in bytes of input, which foretells the time better than the number of files. Of files that
+    are done all at once it also shows what the module calls `underway`.
     """
 
     def __init__(self, *, job: JobState, console: Console | None = None) -> None:
@@ -86,9 +87,10 @@ class FolderProgress(ProgressBar):
         self._enabled = True
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        del trainer, pl_module
+        del trainer
         if not self._enabled:
             return
+        self.module = pl_module
         self.tally, self.start = Tally(), time.monotonic()
         self.tally.add(self.job.arrivals())  # from here on, whatever arrives belongs to this run
         self._stop.clear()
@@ -147,7 +149,9 @@ class FolderProgress(ProgressBar):
 
     def _files(self) -> str:
         failed = self.tally.count("failed")
-        return f"{len(self.tally.rows)}/{self.job.plan()[0]} files" + (f" ({failed} failed)" if failed else "")
+        words = f"{len(self.tally.rows)}/{self.job.plan()[0]} files" + (f" ({failed} failed)" if failed else "")
+        underway = getattr(self.module, "underway", "")
+        return f"{words}, {underway}" if underway else words
 
     def _time(self, elapsed: float) -> str:
         done, total = self.tally.input_bytes, self.job.plan()[1]

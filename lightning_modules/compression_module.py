@@ -53,6 +53,7 @@ class CompressionModule(L.LightningModule):
         self.lmbda = lmbda
         self.seed = seed
         self.traces: dict[int, Any] = {}
+        self.underway = ""
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Noise is a function of (seed, step, rank), so a resumed run draws what an unbroken one would have."""
@@ -96,7 +97,7 @@ class CompressionModule(L.LightningModule):
         """Pictures -> their files and what those decode to, in order.
 
         A fault of a picture is its `Failure`, one of a stream that pictures share a failure of all. `traces` has what
-        the inference method tells of each, by position.
+        the inference method tells of each, by position. `underway` says meanwhile how far several pictures have come.
         """
         self.traces = {}
         done: dict[int, CodedImage | Failure] = {}
@@ -109,6 +110,7 @@ class CompressionModule(L.LightningModule):
                 groups.setdefault(alike, {})[position] = image
         found: dict[int, Found] = {}
         for group in groups.values():
+            self._say(f"finding latents of {len(found) + 1} of {len(images)}", len(images))
             for position, result in self._latents_of(group).items():
                 if isinstance(result, Failure):
                     done[position] = result
@@ -118,7 +120,11 @@ class CompressionModule(L.LightningModule):
         for first in range(0, len(positions), self.coder.together):
             chunk = positions[first : first + self.coder.together]
             done |= zip(chunk, self._code([found[position] for position in chunk]), strict=True)
+        self.underway = ""
         return [done[position] for position in range(len(images))]
+
+    def _say(self, what: str, pictures: int) -> None:
+        self.underway = what if pictures > 1 else ""
 
     def _latents_of(self, group: Mapping[int, SourceImage]) -> dict[int, Found | Failure]:
         """Of equally large pictures, by position. If finding them fails, each picture is tried alone."""
@@ -140,11 +146,13 @@ class CompressionModule(L.LightningModule):
         if not found:
             return
         start = time.perf_counter()
+        self._say(f"coding {len(found)}", len(found))
         try:
             packed = pack_each(
                 self.coder, self.codec, [one.latents for one in found], [one.source.format for one in found]
             )
             encoded = time.perf_counter()
+            self._say(f"decoding {len(found)} again", len(found))
             unpacked = unpack_each([one.data for one in packed], self.codec)
         except CodingError as error:
             yield from (Failure(one.source.name, f"{one.source.name}: {error}") for one in found)
@@ -183,6 +191,7 @@ class DecompressionModule(L.LightningModule):
         super().__init__()
         self.library = library
         self.waiting: dict[tuple[Codec, Chain], list[CompressedImage]] = {}
+        self.underway = ""
 
     def predict_step(self, files: list[CompressedImage | Failure], batch_idx: int) -> list[DecodedImage | Failure]:
         """Files of one model and picture size are decoded together; each shares their time equally.
@@ -202,7 +211,9 @@ class DecompressionModule(L.LightningModule):
             except CodingError as error:
                 decoded.append(Failure(file.name, f"{file.name}: {error}"))
         for codec, group in by_codec.items():
+            self.underway = f"decoding {len(group)}" if len(group) > 1 else ""
             decoded += decode(codec, group) if group else []
+        self.underway = ""
         return decoded
 
     def unfinished(self) -> list[DecodedImage | Failure]:

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lightning_modules.codec import REPORT_COLUMNS
 from lightning_modules.journal import Row
 
+ERROR = "_error"
+"""Ends the name of the column that has the standard errors of another one."""
+
 
 def totals(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
-    """A line for `bpp` and each column beyond the usual ones, standard errors apart; none where there are no such."""
-    further = [column for column in columns if column not in REPORT_COLUMNS and not column.endswith("_error")]
+    """A line for `bpp` and each column beyond the usual ones, with its standard error; none where there are no such."""
+    further = [column for column in columns if column not in REPORT_COLUMNS and not column.endswith(ERROR)]
     return [_total(rows, column) for column in (["bpp", *further] if further else [])]
 
 
 def _total(rows: Sequence[Row], column: str) -> str:
-    """`column`: bits per pixel of all pictures that have a number there, large ones counting for more."""
-    counted = [(row[column], row["height"] * row["width"]) for row in rows if row.get(column) is not None]
-    total = sum(value * pixels for value, pixels in counted) / sum(pixels for _, pixels in counted)
-    return f"{column} of {len(counted)} pictures: {total:.5f}"
+    """`column`: bits per pixel of all pictures that have a number there, large ones counting for more.
+
+    Their standard errors, where they are known, count as independent of each other.
+    """
+    counted = [row for row in rows if row.get(column) is not None]
+    pixels = [row["height"] * row["width"] for row in counted]
+    mean = sum(row[column] * share for row, share in zip(counted, pixels, strict=True)) / sum(pixels)
+    errors = [row.get(column + ERROR) for row in counted]
+    if None in errors:
+        return f"{column} of {len(counted)} pictures: {mean:.5f}"
+    error = math.hypot(*(error * share for error, share in zip(errors, pixels, strict=True))) / sum(pixels)
+    return f"{column} of {len(counted)} pictures: {mean:.5f}, standard error {error:.5f}"
 
 
 def table(rows: Sequence[Row], columns: Iterable[str]) -> str:

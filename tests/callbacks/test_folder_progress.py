@@ -94,6 +94,16 @@ def test_in_a_terminal_it_draws_a_bar_of_input_bytes(tmp_path: Path, items: list
     assert "4.0 MP" in text
 
 
+def test_of_files_that_are_done_together_it_says_how_far_they_have_come(tmp_path: Path, items: list[Item]) -> None:
+    class Busy(L.LightningModule):
+        underway = "coding 24"
+
+    progress = FolderProgress(job=FolderJob(tmp_path / "out"), console=terminal(False))
+    progress.on_predict_start(TRAINER, Busy())
+    progress.on_predict_end(TRAINER, Busy())
+    assert "files, coding 24, 0.0 MP" in written(progress)
+
+
 def test_processes_other_than_the_first_are_silent_and_no_thread_is_left(tmp_path: Path, items: list[Item]) -> None:
     progress = FolderProgress(job=FolderJob(tmp_path / "out"), console=terminal(False))
     progress.disable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -69,3 +70,19 @@ def test_a_picture_whose_latents_cannot_be_found_fails_alone(codec: HyperpriorCo
     assert isinstance(first, CodedImage)
     assert isinstance(third, CodedImage)
     assert set(module.traces) == {0, 2}
+
+
+def test_of_several_pictures_it_says_how_far_they_have_come(codec: HyperpriorCodec) -> None:
+    said: list[str] = []
+
+    class Listening(CompressionModule):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "underway":
+                said.append(str(value))
+            super().__setattr__(name, value)
+
+    module = Listening(codec=codec, inference=Counted(), lmbda=0.01, seed=0)
+    with torch.no_grad():
+        module.predict_step([SMALL[0], LARGE], 0)
+    assert said[:3] == ["", "finding latents of 1 of 2", "finding latents of 2 of 2"]
+    assert said[-1] == ""

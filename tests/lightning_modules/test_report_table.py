@@ -15,9 +15,15 @@ ROWS: list[Row] = [
 ]
 
 
-def test_totals_weigh_pictures_by_their_pixels_and_leave_out_standard_errors() -> None:
+def test_totals_weigh_pictures_by_their_pixels() -> None:
+    lines = totals(ROWS, [*REPORT_COLUMNS, "bpp_net"])
+    assert lines[0] == "bpp of 2 pictures: 1.25000"
+
+
+def test_totals_of_estimates_have_a_standard_error() -> None:
+    """(0.1 * 30)^2 + (0.1 * 10)^2 = 10; its root over 40 pixels."""
     lines = totals(ROWS, [*REPORT_COLUMNS, "bpp_net", "bpp_net_error"])
-    assert lines == ["bpp of 2 pictures: 1.25000", "bpp_net of 2 pictures: 0.75000"]
+    assert lines == ["bpp of 2 pictures: 1.25000", "bpp_net of 2 pictures: 0.75000, standard error 0.07906"]
 
 
 def test_a_report_of_the_usual_columns_has_no_totals() -> None:

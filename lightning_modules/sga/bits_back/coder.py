@@ -42,12 +42,12 @@ def bits_back_coder(
         case "single":
             return BitsBackCoder(_each(partial(single, fineness=paid)), 1, f"{mode} {paid}")
         case "chained":
-            stream = partial(chained, first=paid, others=free)
-            return BitsBackCoder(stream, together, f"{mode} {paid} {free} {together}")
+            stack = partial(chained, first=paid, others=free)
+            return BitsBackCoder(stack, together, f"{mode} {paid} {free} {together}")
         case "payload":
             data = _read(str(payload))
-            stream = _each(partial(with_payload, fineness=free, data=data))
-            return BitsBackCoder(stream, 1, f"{mode} {free} {zlib.crc32(data):08x}")
+            carried = _each(partial(with_payload, fineness=free, data=data))
+            return BitsBackCoder(carried, 1, f"{mode} {free} {zlib.crc32(data):08x}")
     raise CodingError(f"coder.mode={mode}: choose single, chained or payload")
 
 
