@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from callbacks.quality_metrics import image_quality, image_rates
+from callbacks.image_quality import image_quality, image_rates
 from lightning_modules.codec import CodedImage, DecodedImage
 
 

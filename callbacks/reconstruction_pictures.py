@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from PIL import Image
 from torch import Tensor
 
+from callbacks.image_quality import OPAQUE_RGB, image_quality
 from callbacks.pixels import pixels
-from callbacks.quality_metrics import OPAQUE_RGB, image_quality
 from callbacks.run_file import write_run_file
 
 ERROR_GAIN = 8.0

@@ -1,4 +1,4 @@
-"""The jobs of a sweep as a picture: PSNR against rate, and the loss against the setting that was studied.
+"""The jobs of a sweep as a picture: PSNR and distances against rate, the loss against the setting that was studied.
 
 Studied is the numeric setting with the most values. Jobs that differ in nothing else are one curve.
 """
@@ -10,13 +10,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lightning_modules.chart import Panel, Point, Series, draw, is_wide
-from lightning_modules.sweep_table import Row, job_name
+from lightning_modules.sweep_table import Row, further_columns, job_name
 
 MOST_NAMES = 40
 """Where there are more points, only the ends of curves are named."""
 
 RATE_SETTINGS = {"lmbda", "target_bpp", "target_psnr"}
 """Settings, by the last part of their names, that move along a rate-distortion curve."""
+
+
+RATE_PREFIX = "bpp_"
+"""Begins the names of columns that are rates, not distances."""
 
 
 class Curve(NamedTuple):
@@ -34,6 +38,8 @@ def summary_figure(table: Sequence[Row]) -> bytes | None:
     studied = studied_setting(measured)
     found = curves(measured, studied)
     panels = [rate_distortion_panel(found, studied)]
+    distances = [name for name in further_columns(measured) if not name.startswith(RATE_PREFIX)]
+    panels += [distance_panel(found, studied, name) for name in distances]
     if studied is not None and all(row.outcome.means.loss is not None for row in measured):
         panels.append(loss_panel(found, studied))
     return draw(panels)
@@ -70,6 +76,14 @@ def rate_distortion_panel(found: Sequence[Curve], studied: str | None) -> Panel:
     best = Series("envelope", envelope([p for curve in points for p in curve])) if along_rate else None
     title = "quality and rate" if studied is None else f"quality and rate; beside each point its {studied}"
     return Panel(title, "bits per pixel of the file", "PSNR in dB", series, best)
+
+
+def distance_panel(found: Sequence[Curve], studied: str | None, name: str) -> Panel:
+    """A further metric against rate."""
+    points = [[(_rate_point(row)[0], row.outcome.means.further.get(name, math.nan)) for row in c.rows] for c in found]
+    many = sum(map(len, points)) > MOST_NAMES
+    series = [Series(_legend(c, found), p, _names(c, studied, many)) for c, p in zip(found, points, strict=True)]
+    return Panel(f"{name} and rate", "bits per pixel of the file", name, series)
 
 
 def loss_panel(found: Sequence[Curve], studied: str) -> Panel:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lightning_modules.atomic_file import write_atomically
+from lightning_modules.codec import REPORT_COLUMNS
 from lightning_modules.override import parse
 
 RECORD_NAME = "job.json"
+USUAL_COLUMNS = {*REPORT_COLUMNS, "lmbda", "loss"}
 UNFINISHED = "ended before it was done; the same command does it again"
 
 Picture = dict[str, str]
@@ -39,7 +42,7 @@ class Means(NamedTuple):
 
     loss: lmbda * mse of 8-bit pixels (0-255 scale) + bits per pixel of the file. seconds: to make a file and to decode
     it. estimated_loss: with the bits of the coding tables instead of the file's; amortized_loss: the same of what the
-    encoder network says, before any refinement.
+    encoder network says, before any refinement. further: other columns of `results.csv` by name, standard errors apart.
     """
 
     bpp: float | None = None
@@ -49,6 +52,7 @@ class Means(NamedTuple):
     seconds: float | None = None
     estimated_loss: float | None = None
     amortized_loss: float | None = None
+    further: Mapping[str, float] = MappingProxyType({})
 
 
 class Outcome(NamedTuple):
@@ -105,7 +109,16 @@ def _means(pictures: Sequence[Picture], traces: Path) -> Means:
         seconds=_mean(_seconds(picture) for picture in pictures),
         estimated_loss=_mean_of_all(estimated),
         amortized_loss=_mean_of_all(amortized),
+        further={
+            name: mean for name in _further(pictures) if (mean := _mean(_number(p, name) for p in pictures)) is not None
+        },
     )
+
+
+def _further(pictures: Sequence[Picture]) -> list[str]:
+    """Columns beyond the usual ones; those of standard errors mean nothing when averaged."""
+    columns = dict.fromkeys(name for picture in pictures for name in picture)
+    return [name for name in columns if name not in USUAL_COLUMNS and not name.endswith("_error")]
 
 
 def _estimated_loss(picture: Picture) -> float | None:

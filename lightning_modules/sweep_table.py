@@ -15,7 +15,10 @@ from lightning_modules.override import short_key
 from lightning_modules.sweep_job import Outcome
 
 COLUMNS = ("pictures", "failed", "bpp", "psnr", "ms_ssim", "loss", "loss_percent", "seconds", "loss_lmbda", "error")
-"""Of `summary.csv`, after the job's folder and what was changed. loss_lmbda: the weight in the loss."""
+"""Of `summary.csv`, after the job's folder and what was changed, before any others that the jobs have measured.
+
+loss_lmbda: the weight in the loss.
+"""
 
 SHOWN = {"bpp": ("bpp", ".4f"), "psnr": ("PSNR", ".3f"), "ms_ssim": ("MS-SSIM", ".5f"), "loss": ("loss", ".4f")}
 """Of the table: column -> (its title, layout of its numbers)."""
@@ -63,9 +66,17 @@ def summary_csv(table: Sequence[Row]) -> str:
     """A line per job."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["job", *_setting_names(table), *COLUMNS])
-    writer.writerows([row.outcome.folder.name, *row.settings.values(), *row.cells()] for row in table)
+    further = further_columns(table)
+    writer.writerow(["job", *_setting_names(table), *COLUMNS, *further])
+    for row in table:
+        more = [_number(row.outcome.means.further.get(name)) for name in further]
+        writer.writerow([row.outcome.folder.name, *row.settings.values(), *row.cells(), *more])
     return text.getvalue()
+
+
+def further_columns(table: Sequence[Row]) -> list[str]:
+    """What some job has measured besides the usual."""
+    return list(dict.fromkeys(name for row in table for name in row.outcome.means.further))
 
 
 def summary_table(table: Sequence[Row]) -> Table:

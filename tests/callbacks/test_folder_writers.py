@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from callbacks.bitstream_writer import BitstreamWriter
-from callbacks.quality_metrics import OPAQUE_RGB, image_quality
+from callbacks.image_quality import OPAQUE_RGB, image_quality
 from callbacks.reconstruction_writer import ReconstructionWriter, png
 from lightning_modules import atomic_file
 from lightning_modules.codec import REPORT_COLUMNS, CodedImage, DecodedImage, Failure, PixelFormat

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from callbacks.per_image_results import results_table
+from callbacks.results import results_table
 from lightning_modules.sweep_job import SweepJob
 
 LMBDA = 0.01

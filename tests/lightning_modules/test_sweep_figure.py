@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from itertools import product
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from lightning_modules.chart import PANEL_SIZE
 from lightning_modules.sweep_figure import (
     curves,
+    distance_panel,
     envelope,
     loss_panel,
     rate_distortion_panel,
@@ -114,3 +118,16 @@ def test_a_picture_has_a_panel_for_the_loss_where_a_setting_is_numeric(
 def test_where_nothing_was_measured_there_is_no_picture(tmp_path: Path) -> None:
     write_job(tmp_path, 0, ["lmbda=0.01"], error="no such checkpoint")
     assert summary_figure(rows(outcomes(tmp_path))) is None
+
+
+def test_a_distance_has_a_panel_of_its_own_and_further_rates_have_none(tmp_path: Path) -> None:
+    for number, lmbda in enumerate(("0.01", "0.02")):
+        further = {"dists": 0.1 * number, "bpp_net": 0.3}
+        write_job(tmp_path, number, [f"lmbda={lmbda}"], [{**picture("a.png"), "accounts": further}])
+    table = rows(outcomes(tmp_path))
+    panel = distance_panel(curves(table, "lmbda"), "lmbda", "dists")
+    assert [y for series in panel.series for _, y in series.points] == [0.0, 0.1]
+    png = summary_figure(table)
+    assert png is not None
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.width == 3 * PANEL_SIZE[0]  # quality, dists, loss

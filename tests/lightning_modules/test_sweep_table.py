@@ -90,3 +90,15 @@ def test_the_csv_has_all_of_it_in_full_precision(tmp_path: Path) -> None:
     assert float(good["loss"]) == pytest.approx(LMBDA * MSE_AT_30_DB + 0.123457, abs=2e-6)
     assert (good["loss_lmbda"], good["error"]) == ("0.01", "")
     assert (bad["lmbda"], bad["psnr"], bad["error"]) == ("x,y", "", 'bad, "very" bad')
+
+
+def test_further_columns_come_last_and_are_means_without_those_of_standard_errors(tmp_path: Path) -> None:
+    further = {"lpips_alex": 0.2, "bpp_net": 0.4, "bpp_net_error": 0.01}
+    pictures = [{**picture("a.png"), "accounts": further}, {**picture("b.png"), "accounts": {"lpips_alex": 0.4}}]
+    write_job(tmp_path, 0, ["lmbda=0.01"], pictures)
+    write_job(tmp_path, 1, ["lmbda=0.02"], [picture("a.png")])
+    table = rows(outcomes(tmp_path))
+    first, second = csv.DictReader(io.StringIO(summary_csv(table)))
+    assert list(first)[-2:] == ["lpips_alex", "bpp_net"]
+    assert (float(first["lpips_alex"]), float(first["bpp_net"])) == pytest.approx((0.3, 0.4))
+    assert second["lpips_alex"] == ""

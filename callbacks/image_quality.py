@@ -1,0 +1,58 @@
+"""Rate and quality of one really decoded file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from callbacks.ms_ssim import ms_ssim
+from callbacks.pixels import band_rows, pixels
+from lightning_modules.codec import CodedImage, PixelFormat
+
+OPAQUE_RGB = PixelFormat()
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""(x, x_hat), each (B, 3, H, W) in [0, 1] -> (B,), NaN where it is not defined: what `conf/metrics/` has."""
+
+
+def psnr(x: Tensor, x_hat: Tensor) -> float:
+    """8-bit pixels -> 10 log10(255^2 / mse) in dB, over all pixels and channels; infinite for equal ones."""
+    rows = band_rows(x.shape[-1])
+    bands = zip(x.split(rows, -2), x_hat.split(rows, -2), strict=True)
+    # Squares of integers, so the sum is exact in any number of bands.
+    total = sum(int((a.int() - b.int()).square_().sum()) for a, b in bands)
+    mse = total / x.numel()
+    return 10.0 * math.log10(255.0**2 / mse) if mse > 0.0 else math.inf
+
+
+def image_quality(x: Tensor, x_hat: Tensor, pixel_format: PixelFormat = OPAQUE_RGB) -> dict[str, float]:
+    """`psnr` in dB and `ms_ssim` (NaN for a side below 161) of the 8-bit pixels of (1, 3, H, W) tensors.
+
+    Grayscale pictures are compared in their one channel, which is how they are written.
+    """
+    original, decoded = pixels(x, pixel_format), pixels(x_hat, pixel_format)
+    return {"psnr": psnr(original, decoded), "ms_ssim": ms_ssim(original, decoded)}
+
+
+def image_rates(image: CodedImage) -> dict[str, float]:
+    """Bits per pixel: of the whole file (`bpp`), of the estimate, and of the entropy-coded payload."""
+    num_pixels = image.x.shape[-2] * image.x.shape[-1]
+    return {
+        "bpp": 8 * len(image.data) / num_pixels,
+        "bpp_estimated": image.estimated_bits / num_pixels,
+        "bpp_payload": 8 * image.payload_bytes / num_pixels,
+    }
+
+
+def image_distances(image: CodedImage, distances: Mapping[str, Distance]) -> dict[str, float]:
+    """Each distance between the 8-bit pixels of the picture and of what its file decodes to."""
+    if not distances:
+        return {}
+    x, x_hat = (
+        pixels(value, image.format).float().div(255.0).expand(3, -1, -1)[None] for value in (image.x, image.x_hat)
+    )
+    with torch.no_grad():
+        return {name: float(distance(x, x_hat)) for name, distance in distances.items()}
