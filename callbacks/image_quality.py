@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,7 +16,22 @@ from lightning_modules.codec import CodedImage, PixelFormat
 OPAQUE_RGB = PixelFormat()
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""(x, x_hat), each (B, 3, H, W) in [0, 1] -> (B,), NaN where it is not defined: what `conf/metrics/` has."""
+"""(x, x_hat), each (B, 3, H, W) in [0, 1] -> (B,), NaN where it is not defined: a number for each picture."""
+
+
+@runtime_checkable
+class SetDistance(Protocol):
+    """A number for all pictures of all processes together."""
+
+    def to(self, device: torch.device) -> None: ...
+
+    def reset(self) -> None: ...
+
+    def update(self, x: Tensor, x_hat: Tensor) -> None:
+        """Each (B, 3, H, W) in [0, 1]."""
+
+    def compute(self) -> float:
+        """All processes have to call it."""
 
 
 def psnr(x: Tensor, x_hat: Tensor) -> float:
@@ -47,12 +63,9 @@ def image_rates(image: CodedImage) -> dict[str, float]:
     }
 
 
-def image_distances(image: CodedImage, distances: Mapping[str, Distance]) -> dict[str, float]:
-    """Each distance between the 8-bit pixels of the picture and of what its file decodes to."""
-    if not distances:
-        return {}
+def shown(image: CodedImage) -> tuple[Tensor, Tensor]:
+    """The 8-bit pixels of the picture and of what its file decodes to, (1, 3, H, W) in [0, 1] each."""
     x, x_hat = (
         pixels(value, image.format).float().div(255.0).expand(3, -1, -1)[None] for value in (image.x, image.x_hat)
     )
-    with torch.no_grad():
-        return {name: float(distance(x, x_hat)) for name, distance in distances.items()}
+    return x, x_hat

@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from torchmetrics import MeanMetric, MetricCollection, SumMetric
 
-from callbacks.image_quality import Distance, image_distances, image_rates
+from callbacks.image_quality import Distance, SetDistance, image_rates, shown
 from callbacks.image_row import coded_row
 from callbacks.run_file import write_run_file
 from lightning_modules.codec import REPORT_COLUMNS, Codec, CodedImage, Failure
@@ -38,12 +38,21 @@ class Results(L.Callback):
     table is in input order: the first process merges what all of them leave as files. Image `k` of process `r` of `n`
     is number `k * n + r` of the data set, as the test samplers deal them.
 
-    lmbda: weight of the loss; None: what the codec was trained for. distances: further columns, by name.
+    lmbda: weight of the loss; None: what the codec was trained for. distances: by name; those of each picture are
+    further columns of the table, those of whole sets are only logged.
     """
 
-    def __init__(self, lmbda: float | None = None, distances: Mapping[str, Distance] | None = None) -> None:
+    def __init__(
+        self, lmbda: float | None = None, distances: Mapping[str, Distance | SetDistance] | None = None
+    ) -> None:
         self.lmbda = lmbda
-        self.distances = distances or {}
+        self.distances: dict[str, Distance] = {}
+        self.set_distances: dict[str, SetDistance] = {}
+        for name, distance in (distances or {}).items():
+            if isinstance(distance, SetDistance):
+                self.set_distances[name] = distance
+            else:
+                self.distances[name] = distance
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         del trainer
@@ -51,6 +60,8 @@ class Results(L.Callback):
             blank = torch.zeros(1, 3, LEAST_SIDE, LEAST_SIDE, device=pl_module.device)
             for distance in self.distances.values():
                 distance(blank, blank)
+            for set_distance in self.set_distances.values():
+                set_distance.to(pl_module.device)
         means = {name: MeanMetric(nan_strategy="ignore") for name in (*AVERAGED, *self.distances)}
         self.metrics = MetricCollection({**means, "failed": SumMetric()}, compute_groups=False)
 
@@ -61,6 +72,8 @@ class Results(L.Callback):
         self.count = 0
         self.metrics.to(pl_module.device).reset()
         self.metrics.update(0.0, weight=0.0)
+        for set_distance in self.set_distances.values():
+            set_distance.reset()
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any
@@ -77,7 +90,7 @@ class Results(L.Callback):
                     self.rows.append((index, self._measure(output, self._lmbda_of(pl_module))))
 
     def _measure(self, image: CodedImage, lmbda: float | None) -> dict[str, Any]:
-        row, distances = coded_row(image), image_distances(image, self.distances)
+        row, distances = coded_row(image), self._distances_of(image)
         for name in AVERAGED:
             value = (row | image_rates(image))[name]
             self.metrics[name].update(float("nan") if value is None else value)
@@ -87,10 +100,21 @@ class Results(L.Callback):
         row["accounts"] = further | row["accounts"]
         return {"name": image.name, "status": "ok", **row, **rate_distortion_loss(row, lmbda)}
 
+    def _distances_of(self, image: CodedImage) -> dict[str, float]:
+        """Those of the picture; those of sets take it in."""
+        if not self.distances and not self.set_distances:
+            return {}
+        x, x_hat = shown(image)
+        with torch.no_grad():
+            for set_distance in self.set_distances.values():
+                set_distance.update(x, x_hat)
+            return {name: float(distance(x, x_hat)) for name, distance in self.distances.items()}
+
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Every process takes part in the reduction, also one that had no image."""
         del trainer
         values = {f"test/{name}": metric.compute() for name, metric in self.metrics.items()}
+        values |= {f"test/{name}": torch.tensor(one.compute()) for name, one in self.set_distances.items()}
         pl_module.log_dict(values, sync_dist=False)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

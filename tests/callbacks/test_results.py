@@ -187,3 +187,26 @@ def test_a_distance_has_a_column_and_a_mean_of_where_it_is_defined(tmp_path: Pat
     assert means["test/deviation"] == pytest.approx(10 / 255, rel=1e-4)
     with (tmp_path / "results.csv").open(newline="") as file:
         assert [row["deviation"] for row in csv.DictReader(file)] == ["", "0.039216"]
+
+
+class Brightest:
+    """The largest value of all that was decoded."""
+
+    def to(self, device: torch.device) -> None:
+        assert device.type == "cpu"
+
+    def reset(self) -> None:
+        self.value = 0.0
+
+    def update(self, x: Tensor, x_hat: Tensor) -> None:
+        self.value = max(self.value, float(x_hat.max()))
+
+    def compute(self) -> float:
+        return self.value
+
+
+def test_a_distance_of_sets_is_logged_and_has_no_column(tmp_path: Path) -> None:
+    records: list[CodedImage | Failure] = [coded(str(k), X, X + k / 255, 9) for k in (3, 5, 4)]
+    means = run_test_epoch(Results(distances={"brightest": Brightest()}), records, tmp_path)
+    assert means["test/brightest"] == pytest.approx(5 / 255)
+    assert "brightest" not in (tmp_path / "results.csv").read_text()
