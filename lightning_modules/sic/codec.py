@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Coded, Codec, CodingError, Estimate, ImageSize, Integers, Latents, Section
+from lightning_modules.codec import Codec, Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
 from lightning_modules.hyperprior.densities import factorized_likelihood, update_medians
 from lightning_modules.sic.networks import SicNetworks, sizes_of
 from lightning_modules.sic.official_checkpoint import official_weights
