@@ -212,7 +212,7 @@ class DecompressionModule(L.LightningModule):
 
     def _ready(self, codec: Codec, file: CompressedImage) -> list[CompressedImage]:
         """What can be decoded now that this file is here."""
-        chain = codec.chain_of(read(file.data).sections)
+        chain = codec.chain_of(read(file.data, leading=codec.leading_sections()).sections)
         if chain is None:
             return [file]
         group = self.waiting.setdefault((codec, chain), [])
@@ -229,4 +229,4 @@ def decode(codec: Codec, files: Sequence[CompressedImage]) -> Iterator[DecodedIm
         if isinstance(picture, CodingError):
             yield Failure(file.name, f"{file.name}: {picture}")
         else:
-            yield DecodedImage(file.name, picture.x_hat, picture.format, len(file.data), seconds)
+            yield DecodedImage(file.name, picture.x_hat, picture.format, len(file.data), seconds, picture.further)

@@ -56,10 +56,11 @@ class PackedPicture(NamedTuple):
 
 
 class UnpackedPicture(NamedTuple):
-    """x_hat: (1, 3, H, W), not clamped."""
+    """x_hat: (1, 3, H, W), not clamped. further: as of `DecodedImage`."""
 
     x_hat: Tensor
     format: PixelFormat
+    further: tuple[Tensor, ...] = ()
 
 
 def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPicture:
@@ -80,6 +81,7 @@ def assemble(codec: Codec, coded: Coded, latents: Latents, pixel_format: PixelFo
         alpha=None if alpha is None else pack_alpha(alpha.cpu().numpy()),
         icc=None if profile is None else pack_profile(profile),
         sections=tuple(coded.sections),
+        progressive=codec.progressive,
     )
     payload_bytes = sum(len(section.payload) for section in coded.sections)
     bits, chain = sum(coded.bits.values()), codec.chain_of(coded.sections)
@@ -124,7 +126,7 @@ def unpack_each(files: Sequence[bytes], codec: Codec) -> list[UnpackedPicture | 
 def _readable(data: bytes, codec: Codec, mark: bytes) -> Bitstream | CodingError:
     """The file, if it is intact and this codec's, whose fingerprint is `mark`."""
     try:
-        bitstream = read(data)
+        bitstream = read(data, leading=codec.leading_sections())
         require_model(bitstream, mark)
     except CodingError as error:
         return error
@@ -153,7 +155,9 @@ def _decode(files: Sequence[Bitstream], codec: Codec) -> Iterator[UnpackedPictur
             yield integers
             continue
         try:
-            yield UnpackedPicture(x_hats[number], _pixel_format(file)._replace(carried=_carried(integers)))
+            pixel_format = _pixel_format(file)._replace(carried=_carried(integers))
+            further = codec.further_pictures(integers, file.image_size)
+            yield UnpackedPicture(x_hats[number], pixel_format, tuple(further))
         except CodingError as error:
             yield error
 

@@ -22,11 +22,11 @@ Float64s = NDArray[np.float64]
 
 
 @functools.cache
-def shifted_tables() -> CodingTables:
+def shifted_tables(sigmas: tuple[float, ...] = tuple(SCALES)) -> CodingTables:
     """Table `FRACTIONS` s + f: of sigma number s, the mean f / FRACTIONS above the integer that 0 stands for."""
     reach = -NormalDist().inv_cdf(GAUSSIAN_TAIL / 2)
     pmfs, lowest = [], []
-    for sigma in SCALES:
+    for sigma in sigmas:
         highest = max(1, math.ceil(reach * sigma - 0.5))
         symbols = np.arange(-highest, highest + 2)
         pmfs += [gaussian_pmf(symbols - fraction / FRACTIONS, sigma) for fraction in range(FRACTIONS)]
