@@ -60,12 +60,14 @@ class PixelFormat(NamedTuple):
     alpha: opacity, uint8 (H, W), kept losslessly; None when the picture is opaque.
     icc_profile: the embedded colour profile as found in the input; None when there was none.
     carried: bytes of the user's own that came with a decoded file; None when there were none.
+    further: other pictures that a decoded file stands for, (1, 3, H, W) each.
     """
 
     gray: bool = False
     alpha: Tensor | None = None
     icc_profile: bytes | None = None
     carried: bytes | None = None
+    further: tuple[Tensor, ...] = ()
 
 
 class SourceImage(NamedTuple):
@@ -113,17 +115,21 @@ class CodedImage(NamedTuple):
 
 
 class DecodedImage(NamedTuple):
-    """What came out of a file. x_hat: (1, 3, H, W), not clamped. num_bytes: the file's length.
-
-    further: other pictures that the same file stands for, as x_hat.
-    """
+    """What came out of a file. x_hat: (1, 3, H, W), not clamped. num_bytes: the file's length."""
 
     name: str
     x_hat: Tensor
     format: PixelFormat
     num_bytes: int
     decode_seconds: float
-    further: tuple[Tensor, ...] = ()
+
+
+class TruncatedFile(NamedTuple):
+    """An `.lpc` file cut to a lower rate. image_size: of its picture."""
+
+    name: str
+    data: bytes
+    image_size: ImageSize
 
 
 class Latents(NamedTuple):

@@ -229,4 +229,4 @@ def decode(codec: Codec, files: Sequence[CompressedImage]) -> Iterator[DecodedIm
         if isinstance(picture, CodingError):
             yield Failure(file.name, f"{file.name}: {picture}")
         else:
-            yield DecodedImage(file.name, picture.x_hat, picture.format, len(file.data), seconds, picture.further)
+            yield DecodedImage(file.name, picture.x_hat, picture.format, len(file.data), seconds)

@@ -56,11 +56,10 @@ class PackedPicture(NamedTuple):
 
 
 class UnpackedPicture(NamedTuple):
-    """x_hat: (1, 3, H, W), not clamped. further: as of `DecodedImage`."""
+    """x_hat: (1, 3, H, W), not clamped."""
 
     x_hat: Tensor
     format: PixelFormat
-    further: tuple[Tensor, ...] = ()
 
 
 def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPicture:
@@ -155,9 +154,9 @@ def _decode(files: Sequence[Bitstream], codec: Codec) -> Iterator[UnpackedPictur
             yield integers
             continue
         try:
-            pixel_format = _pixel_format(file)._replace(carried=_carried(integers))
-            further = codec.further_pictures(integers, file.image_size)
-            yield UnpackedPicture(x_hats[number], pixel_format, tuple(further))
+            pixel_format = _pixel_format(file)
+            further = tuple(codec.further_pictures(integers, file.image_size))
+            yield UnpackedPicture(x_hats[number], pixel_format._replace(carried=_carried(integers), further=further))
         except CodingError as error:
             yield error
 

@@ -135,10 +135,8 @@ def integer_parameters(networks: SicNetworks, z_tables: CodingTables) -> CodingP
 
     The ranges of activations come from z as its tables say that it will be, and from y drawn under it.
     """
-    hs, context, parameters = (
-        copy.deepcopy(part).double().cpu()
-        for part in (networks.hs, networks.context_model, networks.entropy_parameters)
-    )
+    hs = _double(networks.hs)
+    context, parameters = _double(networks.context_model), _double(networks.entropy_parameters)
     offsets = medians(networks.entropy_bottleneck).cpu().double()
     middle = slice((EXAMPLES - PICTURES) // 2, (EXAMPLES + PICTURES) // 2)
     z_hat = likely_symbols(z_tables)[middle, :, :SIDE, :SIDE] + offsets
