@@ -107,7 +107,7 @@ def test_a_newer_version_is_refused_before_anything_else_is_looked_at() -> None:
         (_file(PREFIX + b"\x00\x05\x00\x01\x00"), "without pixels"),
         (_file(PREFIX + b"\x85\x00\x05\x00\x01\x00"), "number in the header"),
         (_file(PREFIX + b"\x80\x80\x80\x80\x80\x01\x05\x00\x01\x00"), "number in the header"),
-        (_file(PREFIX + b"\x05\x05\x08\x01\x00"), "flags"),
+        (_file(PREFIX + b"\x05\x05\x10\x01\x00"), "flags"),
         (_file(PREFIX + b"\x05\x05\x00\x00"), "section count"),
         (_file(PREFIX + b"\x05\x05\x02\x01\x00"), "section count"),
         (_file(PREFIX + b"\x05\x05\x06\x02\x00\x00"), "section count"),
