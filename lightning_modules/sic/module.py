@@ -26,6 +26,11 @@ class SicModule(TrainedModule):
 
     def __init__(self, *, phase: Phase, median_steps: int, **settings: Any) -> None:
         super().__init__(**settings)
+        if phase.table.levels != self.codec.groups:
+            raise CodingError(
+                f"a codec of {self.codec.groups} levels, a loss for {phase.table.levels}; choose the experiment that "
+                "the codec was trained with"
+            )
         self.phase = phase
         self.median_steps = median_steps
         self.codec.entropy_bottleneck.quantiles.requires_grad_(False)

@@ -62,6 +62,10 @@ class Validated(NamedTuple):
 class Phase(Protocol):
     """One of the phases, as a module trains with it."""
 
+    @property
+    def table(self) -> LevelTable:
+        """The levels' weights."""
+
     def __call__(self, networks: SicNetworks, x: Tensor, moment: Moment) -> Outcome:
         """x: (B, 3, H, W) in [0, 1], sides multiples of the stride."""
 
@@ -159,9 +163,7 @@ class Progressive:
         rates = noisy_rates(networks, coding)
         means = coding.hyper_means[:, networks.group_width * level :]
         details = uniform_detail(means, torch.rand_like(means.expand(self.samples, *means.shape)), self.reach)
-        return Decoded(
-            level, coding, rates, details, reconstruct(networks, synonyms(coding, details), size_of(x))
-        )
+        return Decoded(level, coding, rates, details, reconstruct(networks, synonyms(coding, details), size_of(x)))
 
     def compare(self, x: Tensor, decoded: Decoded) -> tuple[Terms, Terms]:
         """Of everything coded, and of what detail was drawn for."""
