@@ -31,8 +31,8 @@ from lightning_modules.sic.networks import SicNetworks
 
 Part = TypeVar("Part", bound=nn.Module)
 
-SIGMAS = tuple(np.geomspace(0.11, 64.0, 64))
-"""Standard deviations of the tables of y, whose magnitude its normalisation bounds."""
+SIGMAS = (*np.geomspace(0.11, 4.0, 48), *np.geomspace(4.0, 64.0, 17)[1:])
+"""Standard deviations of the tables of y, whose magnitude its normalisation bounds: closer where symbols are cheap."""
 
 PICTURES = 4
 """Examples of z, half of them flat, that show the ranges of activations."""

@@ -15,11 +15,12 @@ from lightning_modules.exact import part_of
 from lightning_modules.hyperprior.densities import factorized_pmfs
 from lightning_modules.hyperprior.derived_state import TAIL_MASS
 from lightning_modules.sic.coding_parameters import SIGMAS, CodingParameters, integer_parameters
+from lightning_modules.sic.integer_group import FRACTIONS
 from lightning_modules.sic.networks import SicNetworks
 
 
 class Derived(NamedTuple):
-    """z_tables: one a channel of z. y_tables: one a sigma and sixteenth. parameters: from z and y to tables of y."""
+    """z_tables: one a channel of z. y_tables: one a sigma and fraction of a mean. parameters: from z and y to tables of y."""
 
     z_tables: CodingTables
     y_tables: CodingTables
@@ -43,4 +44,4 @@ class Derived(NamedTuple):
 def derive(networks: SicNetworks) -> Derived:
     """From weights whose medians are up to date."""
     z_tables = tables_from_pmf(*factorized_pmfs(networks.entropy_bottleneck, TAIL_MASS))
-    return Derived(z_tables, shifted_tables(SIGMAS), integer_parameters(networks, z_tables))
+    return Derived(z_tables, shifted_tables(SIGMAS, FRACTIONS), integer_parameters(networks, z_tables))

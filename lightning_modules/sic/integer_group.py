@@ -4,8 +4,8 @@
     y_hat of 12 earlier positions, own group -----+--scaled--> context, 16 bits --+
     hyper, 16 bits, of this group ------------------------------------------------+--network--> table, base
 
-Sums are of 8-bit integers of y_hat and 8-bit weights. A table stands for a sigma and a sixteenth of a mean, and base is
-the integer below that mean (`lightning_modules/coding/shifted_tables.py`).
+Sums are of 8-bit integers of y_hat and 8-bit weights. A table stands for a sigma and for the fraction of a mean, and
+base is the integer below that mean (`lightning_modules/coding/shifted_tables.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.coding.shifted_tables import FRACTIONS
 from lightning_modules.exact import LIMIT, Affine, ExactNetwork, evaluate, part_of
 from lightning_modules.exact_export import export, float_layer, float_weights, fraction_for, integers
 from lightning_modules.exact_product import ByteProduct, Correlation, Dense, Float64Product, IntegerWeight, Product
@@ -24,8 +23,11 @@ from lightning_modules.sic.group_context import CENTRE, EARLIER_TAPS, EntropyPar
 SCALE_BITS = 12
 """Fractional bits of sigma: 2^-12 is 1/450 of the smallest table's."""
 
-MEAN_BITS = 4
-"""Fractional bits of a mean: sixteenths."""
+MEAN_BITS = 5
+"""Fractional bits of a mean."""
+
+FRACTIONS = 1 << MEAN_BITS
+"""Tables for each sigma: rounding a mean to 1/16 would cost 0.05 % of the bits where most sigmas are below 1."""
 
 LARGEST = 127
 """Context takes integers of y_hat beyond -128 ... 127 for these."""
