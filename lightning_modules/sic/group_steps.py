@@ -8,6 +8,7 @@ Which arithmetic turns one into the other is the business of `GroupLayers`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -16,8 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.codec import ImageSize
-from lightning_modules.sic.group_context import CENTRE, EARLIER_TAPS, group_channels
-from lightning_modules.sic.networks import SicNetworks
+from lightning_modules.sic.group_context import (
+    CENTRE,
+    EARLIER_TAPS,
+    EntropyParameters,
+    GroupContext,
+    group_channels,
+)
 
 
 class Front(NamedTuple):
@@ -28,7 +34,7 @@ class Front(NamedTuple):
 
 
 Source = Callable[[Front, Tensor, Tensor], Tensor]
-"""(front, scales, means) -> the group's integers there; all (B, g, n)."""
+"""(front, what `GroupLayers.parameters` gives) -> the group's integers there; all (B, g, n)."""
 
 
 class GroupLayers(Protocol):
@@ -40,16 +46,20 @@ class GroupLayers(Protocol):
         """hyper (B, 2C, h, w), groups before (B, k g, h, w) -> (B, F, h, w): what precedes the group's first symbol."""
 
     def parameters(self, known: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, F, n), and the group's own values at the 12 earlier taps, (B, 12 g, n) -> scales, means, (B, g, n)."""
+        """(B, F, n), and the group's own values at the 12 earlier taps, (B, 12 g, n) -> scales, means, (B, g, n).
+
+        Or what stands for them in other arithmetic.
+        """
 
 
 class FloatGroup:
     """`GroupLayers` of group k in the networks' own precision: equal to their evaluation at once but for rounding."""
 
-    def __init__(self, networks: SicNetworks, group: int) -> None:
-        self.group, self.groups, self.width = group, networks.groups, networks.group_width
-        self.context = networks.context_model.layer.of_group(group)
-        self.network = networks.entropy_parameters.of_group(group)
+    def __init__(self, context: GroupContext, parameters: EntropyParameters, group: int) -> None:
+        self.group, self.groups = group, context.groups
+        self.context = context.layer.of_group(group)
+        self.network = parameters.of_group(group)
+        self.width = self.context.out_channels // 2
         own = self.context.weight[:, group * self.width :]
         self.taps = torch.stack([own[:, :, row, column] for row, column in EARLIER_TAPS], dim=2).flatten(1)
 
@@ -67,30 +77,70 @@ class FloatGroup:
         return scales, means
 
 
-def fronts(size: ImageSize) -> list[Front]:
+@functools.lru_cache(maxsize=8)
+def fronts(size: ImageSize) -> tuple[Front, ...]:
     """The steps of a group of h x w positions, in order."""
-    rows, columns = (index.flatten() for index in torch.meshgrid(*map(torch.arange, size), indexing="ij"))
+    rows, columns = _positions(size)
     step = columns + 3 * rows
-    return [Front(rows[step == t], columns[step == t]) for t in step.unique()]
+    return tuple(Front(rows[step == t], columns[step == t]) for t in step.unique())
 
 
 @torch.no_grad()
 def fill_group(layers: GroupLayers, hyper: Tensor, decoded: Tensor, source: Source) -> Tensor:
     """y_hat of one group, (B, g, h, w), from what `source` says at each step.
 
-    hyper: (B, 2C, h, w). decoded: (B, k g, h, w), the groups before. All on one device, in one precision.
+    hyper: (B, 2C, h, w). decoded: (B, k g, h, w), the groups before. All on the CPU, in one precision.
     """
     batch, _, height, width = decoded.shape
-    known = layers.known(hyper, decoded)
-    own = decoded.new_zeros(batch, layers.width, height + 2 * CENTRE, width + 2 * CENTRE)
-    for front in fronts((height, width)):
-        at_front = known[:, :, front.rows, front.columns]
-        scales, means = layers.parameters(at_front, _neighbours(own, front))
-        own[:, :, front.rows + CENTRE, front.columns + CENTRE] = source(front, scales, means)
-    return F.pad(own, (-CENTRE,) * 4)
+    known = layers.known(hyper, decoded).flatten(2)
+    own = decoded.new_zeros(batch, layers.width, (height + 2 * CENTRE) * (width + 2 * CENTRE))
+    for front, places in zip(fronts((height, width)), _places_of_fronts((height, width)), strict=True):
+        first, second = layers.parameters(known.index_select(2, places.plain), _neighbours(own, places))
+        own.index_copy_(2, places.padded, source(front, first, second))
+    return F.pad(own.unflatten(2, (height + 2 * CENTRE, width + 2 * CENTRE)), (-CENTRE,) * 4)
 
 
-def _neighbours(own: Tensor, front: Front) -> Tensor:
-    """own: (B, g, h + 4, w + 4), with a margin of 2 -> (B, 12 g, n), the earlier positions' values around each of n."""
-    values = [own[:, :, front.rows + row, front.columns + column] for row, column in EARLIER_TAPS]
-    return torch.stack(values, dim=2).flatten(1, 2)
+@torch.no_grad()
+def parameters_at_once(layers: GroupLayers, hyper: Tensor, decoded: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """What `layers` gives for every position of a group that is known, (B, g, h, w): each (B, g, h, w)."""
+    height, width = own.shape[2:]
+    places = _places(Front(*_positions((height, width))), width)
+    neighbours = _neighbours(F.pad(own, (CENTRE,) * 4).flatten(2), places)
+    first, second = layers.parameters(layers.known(hyper, decoded).flatten(2), neighbours)
+    return first.unflatten(2, (height, width)), second.unflatten(2, (height, width))
+
+
+class _Places(NamedTuple):
+    """Of a front's positions among h w, and among those and a margin of 2; of their neighbours there, tap by tap."""
+
+    plain: Tensor
+    padded: Tensor
+    neighbours: Tensor
+
+
+@functools.lru_cache(maxsize=8)
+def _places_of_fronts(size: ImageSize) -> tuple[_Places, ...]:
+    return tuple(_places(front, size[1]) for front in fronts(size))
+
+
+def _places(front: Front, width: int) -> _Places:
+    padded_width = width + 2 * CENTRE
+    corner = front.rows * padded_width + front.columns
+    taps = torch.tensor([row * padded_width + column for row, column in EARLIER_TAPS])
+    return _Places(
+        plain=front.rows * width + front.columns,
+        padded=corner + CENTRE * padded_width + CENTRE,
+        neighbours=(taps[:, None] + corner).flatten(),
+    )
+
+
+def _positions(size: ImageSize) -> tuple[Tensor, Tensor]:
+    """Rows and columns of h x w positions, each (h w,), in raster order."""
+    rows, columns = torch.meshgrid(*map(torch.arange, size), indexing="ij")
+    return rows.flatten(), columns.flatten()
+
+
+def _neighbours(own: Tensor, places: _Places) -> Tensor:
+    """own: (B, g, (h + 4) (w + 4)) -> (B, 12 g, n), the earlier positions' values around each of n."""
+    batch, channels, _ = own.shape
+    return own.index_select(2, places.neighbours).reshape(batch, channels * len(EARLIER_TAPS), -1)
