@@ -57,7 +57,8 @@ def gradients(module: torch.nn.Module) -> list[Tensor | None]:
 
 
 def equal(one: list[Tensor | None], other: list[Tensor | None]) -> bool:
-    return all((a is None) == (b is None) and (a is None or torch.equal(a, b)) for a, b in zip(one, other, strict=True))
+    pairs = zip(one, other, strict=True)
+    return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in pairs)
 
 
 # ---- a step
@@ -192,7 +193,7 @@ def test_the_codec_comes_out_of_a_checkpoint_without_the_discriminator(tmp_path:
 def test_the_discriminator_has_the_sizes_of_the_codec_it_judges() -> None:
     module = gan_module()
     convolutions = list(module.discriminator.context_conv.children())
-    assert [convolution.in_channels for convolution in convolutions] == [3, 6, 9, 12]  # type: ignore[union-attr]
+    assert [convolution.in_channels for convolution in convolutions] == [3, 6, 9, 12]
 
 
 # ---- ranks
