@@ -247,7 +247,7 @@ class DecompressionModule(L.LightningModule):
 
     def _ready(self, codec: Codec, file: CompressedImage) -> list[CompressedImage]:
         """What can be decoded now that this file is here."""
-        chain = codec.chain_of(read(file.data).sections)
+        chain = codec.chain_of(read(file.data, leading=codec.leading_sections()).sections)
         if chain is None:
             return [file]
         group = self.waiting.setdefault((codec, chain), [])
