@@ -11,7 +11,7 @@ import torch
 
 from tests.command_line import refuse, start, succeed
 
-TINY = ("debug=tiny", "logger=csv", "datamodule.limit=1")
+TINY = ("debug=tiny", "logger=csv")
 
 
 def test_missing_weights_of_the_perceptual_distance_are_one_line_that_says_what_to_do(tmp_path: Path) -> None:
