@@ -13,7 +13,7 @@ from lightning_modules.codec import CodingError
 from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.losses import Terms, discriminator_loss, generator_loss
 from lightning_modules.sic.module import SicModule
-from lightning_modules.sic.phase import Decoded, Moment, Progressive
+from lightning_modules.sic.phase import Decoded, Progressive
 
 COUNTER = "generator_steps"
 """Under which a checkpoint keeps how many steps the codec has made."""
@@ -57,8 +57,8 @@ class GanModule(SicModule):
         self.generator_steps = 0
 
     @property
-    def moment(self) -> Moment:
-        return Moment(self.generator_steps, self.current_epoch)
+    def step(self) -> int:
+        return self.generator_steps
 
     def configure_optimizers(self) -> Any:
         """The codec's first: its rate is what logs show."""
@@ -83,7 +83,7 @@ class GanModule(SicModule):
     def training_step(self, x: Tensor, batch_idx: int) -> None:
         """x: (B, 3, H, W) in [0, 1]."""
         del batch_idx
-        decoded = self.phase.decode(self.codec, x, self.generator_steps)
+        decoded = self.phase.decode(self.codec, x, self.step)
         self.teach_discriminator(x, decoded)
         self.teach_codec(x, decoded)
         self.generator_steps += 1
