@@ -1,4 +1,5 @@
 # Every target makes its own environment once: a virtual environment from requirements.lock (Linux, Python 3.11+).
+# Tests run in WORKERS processes, a file of them in one; PYTEST_ARGS="-n 0" runs them in this one.
 # `make test VENV=/path` uses or makes another one; `make env PYTHON3=python3.12` chooses the interpreter.
 SHELL := /bin/bash
 VENV ?= .venv
@@ -6,6 +7,8 @@ PYTHON3 ?= python3
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.latentpress-$(word 1,$(shell cksum < requirements.lock))
 PYTEST_ARGS ?=
+WORKERS ?= 2
+TEST = $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-all bench lint clean
@@ -19,10 +22,10 @@ demo: $(STAMP) ## compress real photos with the packaged model, decode them, com
 	$(PYTHON) run.py task=demo
 
 test: lint ## lint, then every quick test
-	$(PYTHON) -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(TEST) -m "not slow" $(PYTEST_ARGS)
 
 test-all: lint ## lint, then every test
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+	$(TEST) $(PYTEST_ARGS)
 
 bench: $(STAMP) ## print the ratio table, each ratio measured side by side
 	$(PYTHON) -m benchmarks

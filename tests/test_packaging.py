@@ -131,7 +131,7 @@ def test_one_oldest_python_is_named_everywhere(project: dict[str, Any]) -> None:
     ("target", "command"),
     [
         ("demo", "run.py task=demo"),
-        ("test", '-m pytest -m "not slow"'),
+        ("test", '-m pytest -n 2 --dist loadfile -m "not slow"'),
         ("test", "-m ruff check ."),
         ("test-all", "-m pytest"),
         ("test-all", "-m mypy ."),
