@@ -10,11 +10,13 @@ import copy
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from compressai.layers import GDN
 from torch import Tensor, nn
 
 from lightning_modules.codec import CodingError
+from lightning_modules.coding.tables import CodingTables
 from lightning_modules.exact import (
     EXACT,
     LIMIT,
@@ -31,6 +33,10 @@ from lightning_modules.exact_product import Geometry, geometry_of
 WEIGHT_BITS = 8
 MULTIPLIER_BITS = 15
 BIAS_BITS = 30
+EXAMPLES = 32
+EXAMPLE_SIDE = 6
+"""How many examples of z `likely_symbols` draws, and their height and width."""
+
 FINEST_BITS = 30
 """An output channel's unit of weights counts at least 2^-FINEST_BITS of its output's unit."""
 
@@ -166,3 +172,16 @@ def _normalization(layer: GDN, fraction: int, output_fraction: int) -> dict[str,
         "beta": (beta * 4.0 ** (fraction + half)).round().clamp_min(1).to(torch.int64),
         "exponent": torch.tensor(exponent, dtype=torch.int32),
     }
+
+
+def likely_symbols(tables: CodingTables) -> Tensor:
+    """(EXAMPLES, N, 6, 6) integers of z drawn from its tables: half of them flat areas, half without any order."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    shape = (EXAMPLES, EXAMPLE_SIDE, EXAMPLE_SIDE)
+    channels = []
+    for k in range(len(tables)):
+        weights = tables.frequencies[tables.starts[k] : tables.starts[k + 1] - 1].astype(np.float64)
+        drawn = generator.choice(len(weights), shape, p=weights / weights.sum()) + tables.lowest[k]
+        drawn[: EXAMPLES // 2] = drawn[: EXAMPLES // 2, :1, :1]
+        channels.append(drawn)
+    return torch.from_numpy(np.stack(channels, axis=1)).double()

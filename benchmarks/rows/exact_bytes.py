@@ -22,7 +22,7 @@ def measure(settings: Settings) -> list[Measurement]:
     latents = latents_of(settings)
     sizes = [bytes_of_y(codec, image) for image in latents]
     z = torch.round(latents[0].variables["z"])
-    parameters = codec._require_derived().parameters
+    parameters = codec._derived.value.parameters
     size = (latents[0].variables["y"].shape[-2], latents[0].variables["y"].shape[-1])
     times = interleave(lambda: parameters(z, size), lambda: codec.coding_parameters(z, size), rounds=settings.rounds)
     return [
@@ -44,7 +44,7 @@ def bytes_of_y(codec: HyperpriorCodec, latents: Latents) -> Pair:
 
 def stream_bytes(codec: HyperpriorCodec, symbols: np.ndarray, indices: np.ndarray) -> int:
     stack = AnsStack()
-    stack.push(symbols.ravel(), indices.ravel(), codec._require_derived().y_tables)
+    stack.push(symbols.ravel(), indices.ravel(), codec._derived.value.y_tables)
     return len(stack.to_bytes())
 
 

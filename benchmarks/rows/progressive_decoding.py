@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from benchmarks.measurement import Goal, Measurement, Settings, interleave, relative_time
-from lightning_modules.hyperprior.densities import medians
+from lightning_modules.densities import medians
 from lightning_modules.sic.codec import SicCodec
 from lightning_modules.sic.coding_parameters import CodingParameters
 from lightning_modules.sic.derived_state import derive

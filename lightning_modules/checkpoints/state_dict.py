@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_modules.codec import CodingError
 
@@ -102,6 +102,22 @@ def without_derived(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, value in state.items()
         if not name.startswith(DERIVED) and name.rpartition(".")[2] not in COMPRESSAI_TABLES
     }
+
+
+def load_weights(codec: nn.Module, state: Mapping[str, Tensor], kind: str) -> None:
+    """Copy `state` into the codec. Raises `CodingError` where a name or a shape disagrees."""
+    wanted = dict(codec.named_parameters())  # buffers are constants and tables: none of them is learned
+    faults = [f"missing {name}" for name in wanted if name not in state]
+    faults += [f"unexpected {name}" for name in state if name not in codec.state_dict()]
+    faults += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise CodingError(f"not a {kind} of this shape: {'; '.join(faults[:3])}{more}")
+    codec.load_state_dict({name: state[name] for name in wanted}, strict=False)
 
 
 def _load(path: Path) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfc
 
-from lightning_modules.coding.tables import GAUSSIAN_TAIL, SCALES, CodingTables, tables_from_pmf
+from lightning_modules.coding.tables import SCALES, TAIL_MASS, CodingTables, tables_from_pmf
 
 FRACTIONS = 16
 
@@ -24,7 +24,7 @@ Float64s = NDArray[np.float64]
 @functools.cache
 def shifted_tables(sigmas: tuple[float, ...] = tuple(SCALES), fractions: int = FRACTIONS) -> CodingTables:
     """Table `fractions` s + f: of sigma number s, the mean f / fractions above the integer that 0 stands for."""
-    reach = -NormalDist().inv_cdf(GAUSSIAN_TAIL / 2)
+    reach = -NormalDist().inv_cdf(TAIL_MASS / 2)
     pmfs, lowest = [], []
     for sigma in sigmas:
         highest = max(1, math.ceil(reach * sigma - 0.5))

@@ -24,7 +24,12 @@ from torch import Tensor
 
 PRECISION = 24
 TOTAL = 1 << PRECISION
-GAUSSIAN_TAIL = 2.0**-26
+TAIL_MASS = 2.0**-26
+"""Probability left to a table's escape."""
+
+AT_A_TIME = 1 << 20
+"""Symbols whose bits are worked out together."""
+
 ESCAPE_HEADER_BITS = 6
 """Bits that say how far, on a log scale, and on which side of the table an escaped integer lies."""
 
@@ -129,7 +134,13 @@ def tables_from_cdf(cdfs: Sequence[ArrayLike], lowest: Sequence[int]) -> CodingT
     return tables_from_pmf([np.diff(np.asarray(cdf, dtype=np.float64)) for cdf in cdfs], lowest)
 
 
-def gaussian_tables(scales: ArrayLike = SCALES, tail: float = GAUSSIAN_TAIL) -> CodingTables:
+def total_bits(tables: CodingTables, symbols: NDArray[Any], indices: NDArray[Any]) -> float:
+    """Cost of (n,) symbols under their tables, some at a time: each takes a hundred bytes while it is worked out."""
+    starts = range(0, len(symbols), AT_A_TIME)
+    return sum(float(tables.bits(symbols[k : k + AT_A_TIME], indices[k : k + AT_A_TIME]).sum()) for k in starts)
+
+
+def gaussian_tables(scales: ArrayLike = SCALES, tail: float = TAIL_MASS) -> CodingTables:
     """Zero-mean Gaussians integrated over [k - 1/2, k + 1/2] (Balle et al., "Variational image compression
     with a scale hyperprior", ICLR 2018, section 3).
 

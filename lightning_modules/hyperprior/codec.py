@@ -10,16 +10,16 @@ y is coded as integers round(y - means) under zero-mean Gaussians whose sigma is
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
-from torch import Tensor, nn
+from torch import Tensor
 
+from lightning_modules.checkpoints.state_dict import load_weights
 from lightning_modules.codec import (
     Coded,
     CodingError,
@@ -35,24 +35,25 @@ from lightning_modules.codec import (
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.stack_reader import StackReader
-from lightning_modules.coding.tables import SCALES
-from lightning_modules.hyperprior import networks
-from lightning_modules.hyperprior.calibration import calibrated_tables
-from lightning_modules.hyperprior.coding_parameters import MEAN_BITS, CodingParameters
-from lightning_modules.hyperprior.densities import (
+from lightning_modules.coding.tables import SCALES, total_bits
+from lightning_modules.densities import (
     factorized_likelihood,
     gaussian_likelihood,
     medians,
     update_medians,
 )
-from lightning_modules.hyperprior.derived_state import Derived, derive, exact_state, total_bits
+from lightning_modules.derived_value import DerivedValue
+from lightning_modules.hyperprior import networks
+from lightning_modules.hyperprior.calibration import calibrated_tables
+from lightning_modules.hyperprior.coding_parameters import MEAN_BITS, CodingParameters
+from lightning_modules.hyperprior.derived_state import Derived, derive, exact_state
 from lightning_modules.hyperprior.networks import HyperNetworks
 from lightning_modules.hyperprior.table_mixtures import table_mixtures
-from lightning_modules.hyperprior.weights import LAST_OF_G_A, load_weights, sizes
+from lightning_modules.hyperprior.weights import LAST_OF_G_A, sizes
 from lightning_modules.image_padding import ceil_div, crop
+from lightning_modules.precision import full_precision
 from lightning_modules.quantization import hard_round, uniform_noise
 from lightning_modules.tiling import footprint, tiled
-from lightning_modules.weight_snapshot import WeightSnapshot
 
 MEAN_UNIT = 2.0**-MEAN_BITS
 
@@ -60,23 +61,6 @@ KIND = "mean-scale hyperprior"
 
 Density = Callable[[GaussianConditional, Tensor, Tensor, Tensor], Tensor]
 """From bounds, y_hat, scales and means to the probability of each element; all (B, M, h, w)."""
-
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def full_precision(method: Method) -> Method:
-    """Run a codec's method without gradients and in float32, also under a trainer of mixed precision.
-
-    What sender and receiver compute must not depend on the precision that either was trained or started with.
-    """
-
-    @functools.wraps(method)
-    def run(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        device = next(self.parameters()).device.type
-        with torch.no_grad(), torch.autocast(device, enabled=False):
-            return method(self, *args, **kwargs)
-
-    return cast(Method, run)
 
 
 class HyperpriorCodec(LatentVariableCodec):
@@ -101,8 +85,7 @@ class HyperpriorCodec(LatentVariableCodec):
         self.entropy_bottleneck = EntropyBottleneck(N)
         self.entropy_bottleneck.quantiles.requires_grad_(False)  # solved for, not trained: see update_medians
         self.gaussian_conditional = GaussianConditional(None)
-        self._derived: Derived | None = None
-        self._derived_from = WeightSnapshot({})
+        self._derived = DerivedValue[Derived]()
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> HyperpriorCodec:
@@ -132,7 +115,7 @@ class HyperpriorCodec(LatentVariableCodec):
 
     def generate_as_coded(self, latents: Latents, quantize: Quantizer) -> Synthesis:
         """As `generate`, with y under the calibrated tables' own densities."""
-        return self._generate(latents, quantize, table_mixtures(self._require_derived().y_tables).likelihood)
+        return self._generate(latents, quantize, table_mixtures(self._derived.value.y_tables).likelihood)
 
     def _generate(self, latents: Latents, quantize: Quantizer, density: Density) -> Synthesis:
         y, z = latents.variables["y"], latents.variables["z"]
@@ -168,7 +151,7 @@ class HyperpriorCodec(LatentVariableCodec):
     @full_precision
     def encode(self, latents: Latents) -> Coded:
         self.update()
-        derived, integers = self._require_derived(), self._integers(latents)
+        derived, integers = self._derived.value, self._integers(latents)
         stack = AnsStack()  # last in, first out: the receiver needs z first, so z goes in last
         stack.push(integers["y"].ravel(), integers["index"].ravel(), derived.y_tables)
         stack.push(integers["z"].ravel(), _channels(integers["z"].shape), derived.z_tables)
@@ -177,7 +160,7 @@ class HyperpriorCodec(LatentVariableCodec):
     @full_precision
     def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
         self.update()
-        derived = self._require_derived()
+        derived = self._derived.value
         z_shape = (self.hyperparameters["N"], *ceil_div(image_size, networks.HYPER_STRIDE))
         y_shape = (self.hyperparameters["M"], *ceil_div(image_size, networks.LATENT_STRIDE))
         readers = [StackReader(sections, derived.least_bits(z_shape, y_shape)) for sections in files]
@@ -210,11 +193,11 @@ class HyperpriorCodec(LatentVariableCodec):
     def _coding_parameters(self, z: np.ndarray, size: ImageSize) -> tuple[np.ndarray, np.ndarray]:
         """(B, N, h, w) -> tables and means of y, (B, M, *size), by one routine for sender, receiver and estimate."""
         device = next(self.parameters()).device
-        index, mean = self._require_derived().parameters(torch.from_numpy(z).to(device), size)
+        index, mean = self._derived.value.parameters(torch.from_numpy(z).to(device), size)
         return index.to("cpu", torch.uint8).numpy(), _numpy(mean)
 
     def _bits(self, integers: Integers) -> dict[str, float]:
-        derived = self._require_derived()
+        derived = self._derived.value
         return {
             "y": total_bits(derived.y_tables, integers["y"].ravel(), integers["index"].ravel()),
             "z": total_bits(derived.z_tables, integers["z"].ravel(), _channels(integers["z"].shape)),
@@ -229,22 +212,22 @@ class HyperpriorCodec(LatentVariableCodec):
         coded = [self._integers(self.analyze(x)) for x in pictures]
         y = np.concatenate([image["y"].ravel() for image in coded])
         index = np.concatenate([image["index"].ravel() for image in coded])
-        self._adopt(self._require_derived()._replace(y_tables=calibrated_tables(y, index, SCALES)))
+        self._derived.adopt(self._derived.value._replace(y_tables=calibrated_tables(y, index, SCALES)), self._sources())
 
     def update(self, scale_table: Any = None, force: bool = False) -> bool:
         """Derive medians, tables and the integer h_s anew if the weights changed since; True if they did."""
         del scale_table
-        if self._derived is not None and self._derived_from.equals(self._sources()) and not force:
+        if self._derived.belongs_to(self._sources()) and not force:
             return False
         update_medians(self.entropy_bottleneck)
-        self._adopt(derive(self.h_s, self.entropy_bottleneck))
+        self._derived.adopt(derive(self.h_s, self.entropy_bottleneck), self._sources())
         return True
 
     def decoder_state(self) -> dict[str, Tensor]:
         """Weights of g_s, both tables (`tables.z.*`, `tables.y.*`) and the integer h_s (`exact.*`)."""
         self.update()
         weights = {name: value for name, value in self.state_dict().items() if name.startswith("g_s.")}
-        return weights | self._require_derived().state()
+        return weights | self._derived.value.state()
 
     @classmethod
     def implied_weights(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -256,19 +239,12 @@ class HyperpriorCodec(LatentVariableCodec):
         return CodingParameters.from_state(cls.hyper_networks.synthesis(N, M), exact).float_weights()
 
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
-        self._adopt(Derived.from_state(self.h_s, state))
-
-    def _adopt(self, derived: Derived) -> None:
-        self._derived, self._derived_from = derived, WeightSnapshot(self._sources())
+        self._derived.adopt(Derived.from_state(self.h_s, state), self._sources())
 
     def _sources(self) -> dict[str, Tensor]:
         """The weights that derived state depends on."""
         networks = {"h_s": self.h_s, "entropy_bottleneck": self.entropy_bottleneck}
         return {f"{name}.{key}": value for name, part in networks.items() for key, value in part.named_parameters()}
-
-    def _require_derived(self) -> Derived:
-        assert self._derived is not None, "update() derives it"
-        return self._derived
 
 
 def _sound(readers: Sequence[StackReader]) -> list[StackReader]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lightning_modules.codec import ImageSize
 from lightning_modules.coding.tables import SCALES, CodingTables, scale_thresholds
 from lightning_modules.exact import ExactNetwork, part_of
-from lightning_modules.exact_export import export, float_weights
+from lightning_modules.exact_export import export, float_weights, likely_symbols
 from lightning_modules.image_padding import crop
 from lightning_modules.tiling import Footprint, footprint, tiled
 
@@ -24,9 +24,6 @@ SCALE_BITS = 12
 
 MEAN_BITS = 8
 """Fractional bits of the mean: y_hat lies on a grid of 1/256, which float32 holds exactly."""
-
-EXAMPLES = 32
-EXAMPLE_SIDE = 6
 
 
 class CodingParameters(NamedTuple):
@@ -82,16 +79,3 @@ def integer_parameters(h_s: nn.Sequential, medians: Tensor, z_tables: CodingTabl
     fixed = (medians.flatten() * 2.0 ** int(network.fractions[0])).round().to(torch.int32)
     thresholds = torch.from_numpy(np.ceil(scale_thresholds(SCALES) * 2.0**SCALE_BITS)).to(torch.int32)
     return CodingParameters(network, footprint(h_s), fixed, thresholds)
-
-
-def likely_symbols(tables: CodingTables) -> Tensor:
-    """(EXAMPLES, N, 6, 6) integers of z drawn from its tables: half of them flat areas, half without any order."""
-    generator = np.random.Generator(np.random.PCG64(0))
-    shape = (EXAMPLES, EXAMPLE_SIDE, EXAMPLE_SIDE)
-    channels = []
-    for k in range(len(tables)):
-        weights = tables.frequencies[tables.starts[k] : tables.starts[k + 1] - 1].astype(np.float64)
-        drawn = generator.choice(len(weights), shape, p=weights / weights.sum()) + tables.lowest[k]
-        drawn[: EXAMPLES // 2] = drawn[: EXAMPLES // 2, :1, :1]
-        channels.append(drawn)
-    return torch.from_numpy(np.stack(channels, axis=1)).double()

@@ -7,21 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
-from lightning_modules.coding.tables import SCALES, CodingTables, gaussian_tables, tables_from_pmf
+from lightning_modules.coding.tables import SCALES, TAIL_MASS, CodingTables, gaussian_tables, tables_from_pmf
+from lightning_modules.densities import factorized_pmfs, medians
 from lightning_modules.exact import part_of
 from lightning_modules.hyperprior.coding_parameters import CodingParameters, integer_parameters
-from lightning_modules.hyperprior.densities import factorized_pmfs, medians
-
-TAIL_MASS = 2.0**-26
-"""Probability left to the escape symbol of each table of z."""
-
-
-AT_A_TIME = 1 << 20
 
 
 @functools.cache
@@ -58,12 +51,6 @@ def derive(h_s: nn.Sequential, bottleneck: EntropyBottleneck) -> Derived:
     """From weights whose medians are up to date."""
     z_tables = tables_from_pmf(*factorized_pmfs(bottleneck, TAIL_MASS))
     return Derived(z_tables, scale_tables(), integer_parameters(h_s, medians(bottleneck), z_tables))
-
-
-def total_bits(tables: CodingTables, symbols: np.ndarray, indices: np.ndarray) -> float:
-    """Cost of (n,) symbols under their tables, some at a time: each takes a hundred bytes while it is worked out."""
-    starts = range(0, len(symbols), AT_A_TIME)
-    return sum(float(tables.bits(symbols[k : k + AT_A_TIME], indices[k : k + AT_A_TIME]).sum()) for k in starts)
 
 
 def exact_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_modules.coding.tables import SCALES, TOTAL, CodingTables, nearest_scale_index
+from lightning_modules.densities import box_likelihood
 from lightning_modules.hyperprior.calibration import TAIL_WIDTH, WEIGHTS, WIDTHS, box_mass
-from lightning_modules.hyperprior.densities import box_likelihood
 
 FAMILY = np.array([(1.0, 0.0), *itertools.product(WIDTHS, WEIGHTS)])
 """(F, 2) width and weight of each member; the first is the Gaussian as trained."""

@@ -36,11 +36,13 @@ class IntegerGridCodec(HyperpriorCodec):
     def update(self, scale_table: Any = None, force: bool = False) -> bool:
         """As the hyperprior's; the medians are 0, which centres the tables of z on the grid."""
         del scale_table
-        if self._derived is not None and self._derived_from.equals(self._sources()) and not force:
+        if self._derived.belongs_to(self._sources()) and not force:
             return False
         with torch.no_grad():
             self.entropy_bottleneck.quantiles[:, :, 1] = 0.0
-            self._adopt(derive(self.h_s, self.entropy_bottleneck)._replace(y_tables=shifted_tables()))
+            self._derived.adopt(
+                derive(self.h_s, self.entropy_bottleneck)._replace(y_tables=shifted_tables()), self._sources()
+            )
         return True
 
     def calibrate(self, pictures: Iterable[Tensor]) -> None:

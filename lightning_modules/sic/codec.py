@@ -20,10 +20,11 @@ from torch import Tensor
 
 from lightning_modules.codec import Codec, Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
 from lightning_modules.coding.container import content_crc
+from lightning_modules.coding.tables import total_bits
+from lightning_modules.densities import medians, update_medians
+from lightning_modules.derived_value import DerivedValue
 from lightning_modules.exact import part_of
-from lightning_modules.hyperprior.codec import full_precision
-from lightning_modules.hyperprior.densities import medians, update_medians
-from lightning_modules.hyperprior.derived_state import total_bits
+from lightning_modules.precision import full_precision
 from lightning_modules.sic.coding_parameters import CodingParameters
 from lightning_modules.sic.derived_state import Derived, derive
 from lightning_modules.sic.group_coding import GroupSymbols, symbols_of
@@ -32,7 +33,6 @@ from lightning_modules.sic.networks import SicNetworks, sizes_of
 from lightning_modules.sic.official_checkpoint import official_weights
 from lightning_modules.sic.reading import Address, Readable, Reading
 from lightning_modules.sic.sections import Read, SicReader, write_sections
-from lightning_modules.weight_snapshot import WeightSnapshot
 
 CODED_BY = ("hs.", "context_model.", "entropy_parameters.", "entropy_bottleneck.")
 """The weights that tables and integers follow from, by the beginning of their names."""
@@ -69,8 +69,7 @@ class SicCodec(Readable, SicNetworks, Codec):
             "hyper_width": hyper_width,
         }
         self.reading = Reading()
-        self._derived: Derived | None = None
-        self._derived_from = WeightSnapshot({})
+        self._derived = DerivedValue[Derived]()
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> SicCodec:
@@ -118,7 +117,7 @@ class SicCodec(Readable, SicNetworks, Codec):
     def encode(self, latents: Latents) -> Coded:
         """Sections 1 to the level of `reading`. accounts: `level_l`, the bits of payload up to there."""
         self.update()
-        derived = self._require_derived()
+        derived = self._derived.value
         part = self._to_code(latents, self._level())
         sections = write_sections(derived, self._seed(part.z), part.z, part.y, part.groups)
         lengths = np.cumsum([8.0 * len(section.payload) for section in sections])
@@ -134,7 +133,7 @@ class SicCodec(Readable, SicNetworks, Codec):
             try:
                 if self.reading.level is not None and len(sections) < self.reading.level:
                     raise CodingError(f"has no level above {len(sections)}; give sic.level={len(sections)} or less")
-                read = SicReader(self._require_derived(), sections, self._z_shape(image_size)).read()
+                read = SicReader(self._derived.value, sections, self._z_shape(image_size)).read()
                 found.append(self._with_detail(read))
             except CodingError as error:
                 found.append(error)
@@ -159,20 +158,20 @@ class SicCodec(Readable, SicNetworks, Codec):
         """One image's latents, rounded, and what to code of its first groups."""
         z = _int32(latents.variables["z"] - medians(self.entropy_bottleneck))
         y = _int32(latents.variables["y"])
-        parameters = self._require_derived().parameters
+        parameters = self._derived.value.parameters
         hyper, values = parameters.hyper(torch.from_numpy(z)), torch.from_numpy(y).double()
         groups = [symbols_of(parameters, hyper, values, group)[0] for group in range(level)]
         return _ToCode(z[0], y[0, : level * self.group_width], hyper, groups)
 
     def _with_detail(self, read: Read) -> Integers:
-        means = self._require_derived().parameters.hyper_means(read.hyper)[0, len(read.y) :]
+        means = self._derived.value.parameters.hyper_means(read.hyper)[0, len(read.y) :]
         reading = self.reading
         places = [Address(read.seed, sample, len(read.y)) for sample in range(reading.samples)]
         detail = torch.stack([reading.detail(means, place, reading.reach) for place in places])
         return {"seed": np.array([read.seed]), "z": read.z, "y": read.y, "detail": _int32(detail)}
 
     def _bits(self, part: _ToCode) -> dict[str, float]:
-        derived, z = self._require_derived(), part.z
+        derived, z = self._derived.value, part.z
         of_z = total_bits(derived.z_tables, z.ravel(), np.repeat(np.arange(len(z)), z[0].size))
         of_groups = [total_bits(derived.y_tables, group.symbols.ravel(), group.keys.ravel()) for group in part.groups]
         return {"z": of_z} | {f"y{number}": bits for number, bits in enumerate(of_groups, 1)}
@@ -194,17 +193,17 @@ class SicCodec(Readable, SicNetworks, Codec):
 
     def update(self) -> bool:
         """Derive medians, tables and integers anew if the weights changed since; True if they did."""
-        if self._derived is not None and self._derived_from.equals(self._sources()):
+        if self._derived.belongs_to(self._sources()):
             return False
         update_medians(self.entropy_bottleneck)
-        self._adopt(derive(self))
+        self._derived.adopt(derive(self), self._sources())
         return True
 
     def decoder_state(self) -> dict[str, Tensor]:
         """Weights of gs, the tables of z and y (`tables.*`) and the integers of hs and the groups (`exact.*`)."""
         self.update()
         weights = {f"gs.{name}": value for name, value in self.gs.state_dict().items()}
-        return weights | self._require_derived().state()
+        return weights | self._derived.value.state()
 
     @classmethod
     def implied_weights(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -216,17 +215,10 @@ class SicCodec(Readable, SicNetworks, Codec):
         return CodingParameters.from_state(hs, exact).float_weights()
 
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
-        self._adopt(Derived.from_state(self.hs, state))
-
-    def _adopt(self, derived: Derived) -> None:
-        self._derived, self._derived_from = derived, WeightSnapshot(self._sources())
+        self._derived.adopt(Derived.from_state(self.hs, state), self._sources())
 
     def _sources(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.named_parameters() if name.startswith(CODED_BY)}
-
-    def _require_derived(self) -> Derived:
-        assert self._derived is not None, "update() derives it"
-        return self._derived
 
 
 def _int32(values: Tensor) -> np.ndarray:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.coding.shifted_tables import shifted_tables
-from lightning_modules.coding.tables import CodingTables, tables_from_pmf
+from lightning_modules.coding.tables import TAIL_MASS, CodingTables, tables_from_pmf
+from lightning_modules.densities import factorized_pmfs
 from lightning_modules.exact import part_of
-from lightning_modules.hyperprior.densities import factorized_pmfs
-from lightning_modules.hyperprior.derived_state import TAIL_MASS
 from lightning_modules.sic.coding_parameters import SIGMAS, CodingParameters, integer_parameters
 from lightning_modules.sic.integer_group import FRACTIONS
 from lightning_modules.sic.networks import SicNetworks

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_modules.codec import CodingError, Failure, SourceImage
 from lightning_modules.compression_module import TrainedModule
-from lightning_modules.hyperprior.densities import update_medians
+from lightning_modules.densities import update_medians
 from lightning_modules.rate_distortion import mse_255
 from lightning_modules.sic.codec import SicCodec
 from lightning_modules.sic.phase import Phase

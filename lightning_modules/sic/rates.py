@@ -11,8 +11,8 @@ import torch
 from compressai.entropy_models import GaussianConditional
 from torch import Tensor
 
-from lightning_modules.hyperprior.densities import box_likelihood
-from lightning_modules.sic.precision import at_least_float32
+from lightning_modules.densities import box_likelihood
+from lightning_modules.precision import at_least_float32
 
 LEAST = 1e-9
 """Least likelihood, 29.9 bits: about what an escape costs in a file."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.codec import ImageSize
-from lightning_modules.hyperprior.densities import factorized_likelihood
+from lightning_modules.densities import factorized_likelihood
 from lightning_modules.quantization import straight_through
 from lightning_modules.rate_distortion import bits
 from lightning_modules.sic.losses import Terms

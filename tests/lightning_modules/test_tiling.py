@@ -223,7 +223,7 @@ def test_pictures_in_tiles_are_the_same_to_within_one_level_and_nearly_everywher
 def test_the_decoder_s_integers_are_identical_in_tiles(codec: Any, tiles_of: Callable[[int], None]) -> None:
     codec.update()
     z = integers(1, 64, 33, 41).int()
-    parameters = codec._require_derived().parameters
+    parameters = codec._derived.value.parameters
     tiles_of(ONE_PIECE)
     index, mean = parameters(z, (130, 163))
     for num_bytes in (TINY, 3 * TINY):

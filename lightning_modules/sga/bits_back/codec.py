@@ -20,6 +20,7 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.ops import LowerBound
 from torch import Tensor
 
+from lightning_modules.checkpoints.state_dict import load_weights
 from lightning_modules.codec import (
     Chain,
     Coded,
@@ -35,11 +36,12 @@ from lightning_modules.codec import (
 )
 from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
+from lightning_modules.densities import gaussian_likelihood
+from lightning_modules.derived_value import DerivedValue
 from lightning_modules.hyperprior import networks
-from lightning_modules.hyperprior.codec import full_precision
-from lightning_modules.hyperprior.densities import gaussian_likelihood
-from lightning_modules.hyperprior.weights import load_weights, sizes
+from lightning_modules.hyperprior.weights import sizes
 from lightning_modules.image_padding import ceil_div, crop
+from lightning_modules.precision import full_precision
 from lightning_modules.quantization import uniform_noise
 from lightning_modules.rate_distortion import bits
 from lightning_modules.sga.bits_back.densities import (
@@ -58,7 +60,6 @@ from lightning_modules.sga.bits_back.settings import Mode
 from lightning_modules.sga.bits_back.settings import split as settings_of
 from lightning_modules.sga.bits_back.streams import Picture, single
 from lightning_modules.tiling import footprint, tiled
-from lightning_modules.weight_snapshot import WeightSnapshot
 
 KIND = "bits-back hyperprior"
 
@@ -99,8 +100,7 @@ class BitsBackCodec(LatentVariableCodec):
         self.entropy_bottleneck.quantiles.requires_grad_(False)  # of no meaning here: z has no grid to be centred
         self.gaussian_conditional = GaussianConditional(None)
         self.least_negative_scale = LowerBound(-LARGEST_TRAINING_SCALE)
-        self._derived: Derived | None = None
-        self._derived_from = WeightSnapshot({})
+        self._derived = DerivedValue[Derived]()
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> BitsBackCodec:
@@ -177,7 +177,7 @@ class BitsBackCodec(LatentVariableCodec):
         written: list[Written] = []
 
         def onto(y: np.ndarray, search: Search, stack: AnsStack, fineness: int, mode: Mode) -> Written:
-            written.append(write(stack, self._require_derived(), y, search, fineness, mode))
+            written.append(write(stack, self._derived.value, y, search, fineness, mode))
             return written[-1]
 
         symbols = [self._symbols_of_z(y) for y, _ in pictures]
@@ -197,7 +197,7 @@ class BitsBackCodec(LatentVariableCodec):
     def read_together(self, files: Sequence[tuple[Sequence[Section], ImageSize]]) -> list[Integers | CodingError]:
         self.update()
         channels = (self.hyperparameters["N"], self.hyperparameters["M"])
-        return Reader(self._require_derived(), channels).read_each(files)
+        return Reader(self._derived.value, channels).read_each(files)
 
     @full_precision
     def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
@@ -209,7 +209,7 @@ class BitsBackCodec(LatentVariableCodec):
         """What `single` would write."""
         words = bits_back.most_words(self._symbols_of_z(y))
         stack = bits_back.stack_of(bits_back.seeded_bytes(words))
-        return write(stack, self._require_derived(), y, search, FINENESS, Mode.SINGLE)
+        return write(stack, self._derived.value, y, search, FINENESS, Mode.SINGLE)
 
     def _symbols_of_z(self, y: np.ndarray) -> int:
         height, width = ceil_div((y.shape[1], y.shape[2]), networks.HYPER_STRIDE // networks.LATENT_STRIDE)
@@ -240,17 +240,17 @@ class BitsBackCodec(LatentVariableCodec):
     def update(self, scale_table: Any = None, force: bool = False) -> bool:
         """Derive the integer networks and the portable density anew if the weights changed since; True if they did."""
         del scale_table
-        if self._derived is not None and self._derived_from.equals(self._sources()) and not force:
+        if self._derived.belongs_to(self._sources()) and not force:
             return False
         with torch.inference_mode(False):
-            self._adopt(derive(self.h_a, self.h_s, self.entropy_bottleneck))
+            self._derived.adopt(derive(self.h_a, self.h_s, self.entropy_bottleneck), self._sources())
         return True
 
     def decoder_state(self) -> dict[str, Tensor]:
         """Weights of g_s, integer h_s and h_a, the density of z, and the answers that check the rest (`exact.*`)."""
         self.update()
         weights = {name: value for name, value in self.state_dict().items() if name.startswith("g_s.")}
-        return weights | self._require_derived().state()
+        return weights | self._derived.value.state()
 
     @classmethod
     def implied_weights(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -261,18 +261,11 @@ class BitsBackCodec(LatentVariableCodec):
         return Derived.from_state(hyper_analysis(N, M), networks.hyper_synthesis(N, M), state).float_weights()
 
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
-        self._adopt(Derived.from_state(self.h_a, self.h_s, state))
-
-    def _adopt(self, derived: Derived) -> None:
-        self._derived, self._derived_from = derived, WeightSnapshot(self._sources())
+        self._derived.adopt(Derived.from_state(self.h_a, self.h_s, state), self._sources())
 
     def _sources(self) -> dict[str, Tensor]:
         parts = {"h_a": self.h_a, "h_s": self.h_s, "entropy_bottleneck": self.entropy_bottleneck}
         return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.named_parameters()}
-
-    def _require_derived(self) -> Derived:
-        assert self._derived is not None, "update() derives it"
-        return self._derived
 
 
 def _unbounded(scales: Tensor) -> Tensor:

@@ -18,12 +18,11 @@ from lightning_modules.codec import CodingError
 from lightning_modules.coding.leaky import leaky_frequencies
 from lightning_modules.coding.portable_math import normal_cdf
 from lightning_modules.coding.shifted_tables import FRACTIONS
-from lightning_modules.coding.tables import GAUSSIAN_TAIL, SCALES, CodingTables, tables_from_pmf
+from lightning_modules.coding.tables import SCALES, TAIL_MASS, CodingTables, tables_from_pmf
+from lightning_modules.densities import factorized_pmfs
 from lightning_modules.exact import ExactNetwork, part_of
-from lightning_modules.exact_export import export, float_weights
-from lightning_modules.hyperprior.coding_parameters import CodingParameters, integer_parameters, likely_symbols
-from lightning_modules.hyperprior.densities import factorized_pmfs
-from lightning_modules.hyperprior.derived_state import TAIL_MASS
+from lightning_modules.exact_export import export, float_weights, likely_symbols
+from lightning_modules.hyperprior.coding_parameters import CodingParameters, integer_parameters
 from lightning_modules.sga.bits_back.box_gradient import LEAST_SCALE
 from lightning_modules.sga.bits_back.portable_density import PortableDensity
 from lightning_modules.sga.bits_back.posterior import POSTERIOR_BITS, Posterior
@@ -89,7 +88,7 @@ def y_tables() -> CodingTables:
     As `lightning_modules/coding/shifted_tables.py`, but from portable arithmetic alone, so that models need not store
     them: their checksum is enough.
     """
-    reach = -NormalDist().inv_cdf(GAUSSIAN_TAIL / 2)
+    reach = -NormalDist().inv_cdf(TAIL_MASS / 2)
     frequencies, lowest = [], []
     fractions = np.arange(FRACTIONS)[:, None] / FRACTIONS
     for sigma in np.rint(SCALES * 2.0**20) / 2.0**20:

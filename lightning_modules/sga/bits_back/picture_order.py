@@ -19,8 +19,8 @@ from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.leaky import GaussianRows, Grid, Int32s, SharedRows, bits, shared_rows
 from lightning_modules.coding.shifted_tables import FRACTIONS, split_means
+from lightning_modules.coding.tables import total_bits
 from lightning_modules.hyperprior.coding_parameters import MEAN_BITS
-from lightning_modules.hyperprior.derived_state import total_bits
 from lightning_modules.hyperprior.networks import HYPER_STRIDE, LATENT_STRIDE
 from lightning_modules.image_padding import ceil_div
 from lightning_modules.sga.bits_back.derived_state import Derived, y_tables

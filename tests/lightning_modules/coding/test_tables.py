@@ -23,6 +23,7 @@ from lightning_modules.coding.tables import (
     scale_thresholds,
     tables_from_cdf,
     tables_from_pmf,
+    total_bits,
 )
 
 PMFS = arrays(np.float64, st.integers(2, 300), elements=st.floats(0, 1)).filter(lambda p: p.sum() > 0)
@@ -219,3 +220,12 @@ def test_floor_log2_is_exact_around_every_power_of_two() -> None:
     powers = 1 << np.arange(1, 53)
     np.testing.assert_array_equal(floor_log2(powers), np.arange(1, 53))
     np.testing.assert_array_equal(floor_log2(powers - 1), np.arange(0, 52))
+
+
+def test_bits_add_up_the_same_however_many_symbols_are_counted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = gaussian_tables()
+    generator = np.random.default_rng(0)
+    symbols, indices = generator.integers(-300, 300, 1000), generator.integers(0, len(tables), 1000)
+    monkeypatch.setattr("lightning_modules.coding.tables.AT_A_TIME", 7)
+    expected = float(tables.bits(symbols, indices).sum())
+    assert total_bits(tables, symbols, indices) == pytest.approx(expected, rel=1e-12)

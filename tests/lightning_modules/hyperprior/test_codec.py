@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from lightning_modules.codec import CodingError, DamagedFile, Latents, Section
 from lightning_modules.exact import ExactNetwork, Step
-from lightning_modules.hyperprior import derived_state
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.quantization import hard_round, straight_through, uniform_noise
 
@@ -120,11 +118,12 @@ def test_files_of_one_batch_decode_as_each_alone_and_a_damaged_one_fails_alone(c
 def test_a_content_checksum_of_other_means_is_noticed(codec: HyperpriorCodec) -> None:
     """A receiver whose h_s gives another mean, but the same table, reads the same symbols."""
     sections = codec.encode(codec.analyze(image((40, 40)))).sections
-    derived = codec._require_derived()
+    derived = codec._derived.value
     bias = derived.parameters.network.steps[-1].state()["bias"]
     bias[-1] += 1 << 20
     network = ExactNetwork(_rebuilt(derived.parameters.network.steps), derived.parameters.network.fractions)
-    codec._adopt(derived._replace(parameters=derived.parameters._replace(network=network)))
+    other = derived._replace(parameters=derived.parameters._replace(network=network))
+    codec._derived.adopt(other, codec._sources())
     with pytest.raises(DamagedFile, match="other coding parameters"):
         codec.decode(sections, (40, 40))
 
@@ -195,12 +194,3 @@ def test_likelihoods_are_float32_under_mixed_precision(codec: HyperpriorCodec) -
     exact = codec.generate(latents, hard_round).likelihoods["z"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.allclose(codec.generate(latents, hard_round).likelihoods["z"], exact, rtol=1e-5)
-
-
-def test_bits_add_up_the_same_however_many_symbols_are_counted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    tables = derived_state.scale_tables()
-    generator = np.random.default_rng(0)
-    symbols, indices = generator.integers(-300, 300, 1000), generator.integers(0, len(tables), 1000)
-    monkeypatch.setattr(derived_state, "AT_A_TIME", 7)
-    expected = float(tables.bits(symbols, indices).sum())
-    assert derived_state.total_bits(tables, symbols, indices) == pytest.approx(expected, rel=1e-12)

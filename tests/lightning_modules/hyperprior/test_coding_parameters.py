@@ -11,11 +11,11 @@ from PIL import Image
 
 from lightning_modules.checkpoints.packaged_model import load_model
 from lightning_modules.coding.tables import nearest_scale_index
+from lightning_modules.densities import medians
 from lightning_modules.exact import LIMIT
+from lightning_modules.exact_export import likely_symbols
 from lightning_modules.exact_product import Float64Product
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.hyperprior.coding_parameters import likely_symbols
-from lightning_modules.hyperprior.densities import medians
 from lightning_modules.image_padding import crop
 
 MODELS = sorted((Path(__file__).parents[3] / "lightning_modules" / "checkpoints").glob("demo-*.safetensors"))
@@ -38,7 +38,7 @@ def test_the_packaged_models_float_weights_are_those_of_their_integers(codec: Hy
 def test_integers_cost_at_most_a_thousandth_of_the_bytes_of_y(codec: HyperpriorCodec, kodak: list[Path]) -> None:
     """Against h_s in floating point under the same tables; no activation is clamped on the way."""
     exact_bits = float_bits = 0.0
-    derived = codec._require_derived()
+    derived = codec._derived.value
     for path in kodak[::4]:
         latents = codec.analyze(picture(path))
         integers = codec._integers(latents)
@@ -52,7 +52,7 @@ def test_integers_cost_at_most_a_thousandth_of_the_bytes_of_y(codec: HyperpriorC
 
 
 def assert_nothing_is_clamped(codec: HyperpriorCodec, z_hat: torch.Tensor) -> None:
-    network = codec._require_derived().parameters.network
+    network = codec._derived.value.parameters.network
     values = (z_hat.double() * 2.0 ** int(network.fractions[0])).round()
     for step in network.steps[:-1]:
         assert float(values.abs().max()) < LIMIT - 1
@@ -61,8 +61,8 @@ def assert_nothing_is_clamped(codec: HyperpriorCodec, z_hat: torch.Tensor) -> No
 
 @torch.no_grad()
 def test_table_and_mean_are_those_of_the_float_network_but_for_rounding(codec: HyperpriorCodec) -> None:
-    z = likely_symbols(codec._require_derived().z_tables)[::4]
-    index, mean = codec._require_derived().parameters(z, (24, 24))
+    z = likely_symbols(codec._derived.value.z_tables)[::4]
+    index, mean = codec._derived.value.parameters(z, (24, 24))
     scales, means = crop(codec.h_s(z.float() + medians(codec.entropy_bottleneck)), (24, 24)).chunk(2, dim=1)
     assert float((index - nearest_scale_index(scales)).abs().max()) <= 3
     assert float((index == nearest_scale_index(scales)).double().mean()) > 0.9

@@ -13,8 +13,8 @@ from lightning_modules.checkpoints.__main__ import read_rgb
 from lightning_modules.checkpoints.packaged_model import load_model
 from lightning_modules.codec import LatentVariableCodec
 from lightning_modules.coding.tables import SCALES, gaussian_tables, tables_from_pmf
+from lightning_modules.densities import gaussian_likelihood
 from lightning_modules.hyperprior.calibration import WEIGHTS, WIDTHS, mixture
-from lightning_modules.hyperprior.densities import gaussian_likelihood
 from lightning_modules.hyperprior.table_mixtures import table_mixtures
 from lightning_modules.quantization import hard_round
 from lightning_modules.rate_distortion import bits

@@ -18,8 +18,9 @@ from pytorch_msssim import ms_ssim
 from torch import Tensor
 
 from lightning_modules.codec import Estimate, Latents
+from lightning_modules.densities import factorized_likelihood, factorized_pmfs, gaussian_likelihood, medians
+from lightning_modules.derived_value import DerivedValue
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.hyperprior.densities import factorized_likelihood, factorized_pmfs, gaussian_likelihood, medians
 from lightning_modules.quantization import hard_round
 from lightning_modules.rate_distortion import mse_255
 from lightning_modules.sga import methods, rounding, temperature
@@ -90,7 +91,7 @@ def test_trap_04_medians_that_were_never_trained_are_solved_for_first(own_codec:
     expected = medians(own_codec.entropy_bottleneck).clone()
     with torch.no_grad():
         own_codec.entropy_bottleneck.quantiles.copy_(torch.tensor([-10.0, 0.0, 10.0]).expand(64, 1, 3))
-    own_codec._derived = None
+    own_codec._derived = DerivedValue()
     (_, z_offset), _ = offsets_seen(own_codec, x)
     assert torch.allclose(z_offset, expected, atol=1e-6)
 

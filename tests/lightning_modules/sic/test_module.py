@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.codec import CodingError, Failure, SourceImage
-from lightning_modules.hyperprior.densities import medians, update_medians
+from lightning_modules.densities import medians, update_medians
 from lightning_modules.perceptual_distance import PerceptualDistance
 from lightning_modules.sic.level_schedule import LevelTable
 from lightning_modules.sic.networks import SicNetworks

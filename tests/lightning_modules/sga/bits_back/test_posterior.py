@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_modules.densities import gaussian_likelihood
 from lightning_modules.exact_gradient import ExactGradient
 from lightning_modules.exact_product import Float64Product, LimbProduct
-from lightning_modules.hyperprior.densities import gaussian_likelihood
 from lightning_modules.sga.bits_back.box_gradient import box_gradient
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
 from lightning_modules.sga.bits_back.densities import prior_density, sample
@@ -19,7 +19,7 @@ from lightning_modules.sga.bits_back.posterior import Gaussians, Posterior, Sear
 
 @pytest.fixture(scope="module")
 def posterior(bits_back_codec: BitsBackCodec) -> Posterior:
-    return bits_back_codec._require_derived().posterior
+    return bits_back_codec._derived.value.posterior
 
 
 @pytest.fixture(scope="module")

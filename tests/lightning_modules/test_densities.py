@@ -9,7 +9,7 @@ import pytest
 import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 
-from lightning_modules.hyperprior.densities import (
+from lightning_modules.densities import (
     factorized_likelihood,
     factorized_pmfs,
     gaussian_likelihood,
