@@ -199,8 +199,8 @@ def test_the_discriminator_has_the_sizes_of_the_codec_it_judges() -> None:
 # ---- ranks
 
 
-def test_two_ranks_keep_equal_networks(tmp_path: Path) -> None:
-    """What rank 0 has afterwards is the step of the mean gradient, of the codec and of the discriminator alike."""
+def test_two_ranks_teach_the_discriminator_by_their_mean_gradient() -> None:
+    """Although a backward pass gives the codec none; for the codec's own see `test_module.py`."""
     rate = partial(torch.optim.SGD, lr=1e-3)
     module = gan_module(optimizer=rate, discriminator_optimizer=rate, clip=1e9)
     before = {name: value.detach().clone() for name, value in module.discriminator.named_parameters()}
