@@ -14,6 +14,7 @@ from torch import Tensor
 
 from callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.checkpoints.checkpoint import load_codec
+from lightning_modules.muon import Muon
 from lightning_modules.sic.codec import SicCodec
 from lightning_modules.sic.gan_module import GanModule
 from tests.lightning_modules.sic.small_training import (
@@ -115,10 +116,14 @@ def test_neither_network_learns_in_the_others_step() -> None:
     assert not equal(kept[3][0], kept[2][0])
 
 
-def test_a_game_that_weighs_nothing_is_the_main_phase() -> None:
-    main, game = sic_module(progressive(samples=2)), gan_module(progressive(samples=2), game=0.0)
-    fit(main, 3)
-    fit(game, 3)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_game_that_weighs_nothing_is_the_main_phase(precision: Any) -> None:
+    """Also in mixed precision, in which manual steps of Lightning's would learn in half precision."""
+    muon = partial(Muon, lr=1e-4, adam_lr=1e-3, momentum=0.9, betas=(0.9, 0.99), eps=1e-8, axes=(2, 4))
+    main = sic_module(progressive(samples=2), optimizer=muon)
+    game = gan_module(progressive(samples=2), optimizer=muon, game=0.0)
+    fit(main, 3, precision=precision)
+    fit(game, 3, precision=precision)
     after = game.codec.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in main.codec.state_dict().items())
     assert not torch.equal(after["gs.outconv.weight"], small_codec().gs.outconv.weight)
