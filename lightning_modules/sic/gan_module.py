@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
@@ -95,7 +95,7 @@ class GanModule(SicModule):
         loss = discriminator_loss(real, full, sampled, self.fake_weight)
         self.log_terms("train", {"discriminator": loss, "real": real.sigmoid().mean(), "fake": full.sigmoid().mean()})
         _, optimizer = _each(self.optimizers(use_pl_optimizer=False))  # Lightning's wrapper would count its steps
-        self.learn(self.discriminator, loss, optimizer, self.discriminator_clip)
+        self.learn(loss, optimizer, self.discriminator_clip)
 
     def teach_codec(self, x: Tensor, decoded: Decoded) -> None:
         """The main phase's loss, with what the discriminator, now left as it is, says of each reconstruction."""
@@ -107,18 +107,18 @@ class GanModule(SicModule):
         outcome = self.phase.weigh(self.codec, decoded, full, sampled)
         self.log_terms("train", {"loss": outcome.loss, **outcome.terms})
         optimizer, _ = _each(self.optimizers())
-        self.learn(self.codec, outcome.loss, optimizer, self.clip)
+        self.learn(outcome.loss, optimizer, self.clip)
         self.discriminator.requires_grad_(True)
         for schedule in _each(self.lr_schedulers()):
             schedule.step()
 
-    def learn(self, network: nn.Module, loss: Tensor, optimizer: Any, clip: float | None) -> None:
+    def learn(self, loss: Tensor, optimizer: Any, clip: float | None) -> None:
         """Backward, clip, step: in full precision, which a training step of Lightning's may not be in."""
         optimizer.zero_grad()
         with torch.autocast(self.device.type, enabled=False):
             self.manual_backward(loss)
             if clip is not None:
-                clip_grad_norm_(network.parameters(), clip)
+                clip_grad_norm_([one for group in optimizer.param_groups for one in group["params"]], clip)
             optimizer.step()
         torch.clear_autocast_cache()  # what was cast to half precision has changed
 
