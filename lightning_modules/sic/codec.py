@@ -66,6 +66,7 @@ class SicCodec(Readable, SicNetworks, LatentVariableCodec):
     """
 
     codec_id = 16
+    packaged_family = "sic"
     progressive = True
     checkpoint_formats: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Tensor]]]] = {"sic": official_weights}
 
