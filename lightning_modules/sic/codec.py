@@ -18,10 +18,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Codec, Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
+from lightning_modules.codec import (
+    Coded,
+    CodingError,
+    Estimate,
+    ImageSize,
+    Integers,
+    Latents,
+    LatentVariableCodec,
+    Quantizer,
+    Section,
+    Synthesis,
+)
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.tables import total_bits
-from lightning_modules.densities import medians, update_medians
+from lightning_modules.densities import factorized_likelihood, medians, update_medians
 from lightning_modules.derived_value import DerivedValue
 from lightning_modules.exact import part_of
 from lightning_modules.precision import full_precision
@@ -31,6 +42,7 @@ from lightning_modules.sic.group_coding import GroupSymbols, symbols_of
 from lightning_modules.sic.hyper_networks import hyper_synthesis
 from lightning_modules.sic.networks import SicNetworks, sizes_of
 from lightning_modules.sic.official_checkpoint import official_weights
+from lightning_modules.sic.rates import lattice_likelihood
 from lightning_modules.sic.reading import Address, Readable, Reading
 from lightning_modules.sic.sections import Read, SicReader, write_sections
 
@@ -47,13 +59,14 @@ class _ToCode(NamedTuple):
     groups: list[GroupSymbols]
 
 
-class SicCodec(Readable, SicNetworks, Codec):
+class SicCodec(Readable, SicNetworks, LatentVariableCodec):
     """`SicNetworks` with files. The arguments are those of conf/networks/sic.yaml.
 
     reading: the level and the detail with which it codes and decodes.
     """
 
     codec_id = 16
+    packaged_family = "sic"
     progressive = True
     checkpoint_formats: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Tensor]]]] = {"sic": official_weights}
 
@@ -111,6 +124,27 @@ class SicCodec(Readable, SicNetworks, Codec):
             {name: torch.tensor([one[name] for one in bits], device=device) for name in bits[0]},
         )
 
+    def generate(self, latents: Latents, quantize: Quantizer) -> Synthesis:
+        """At the level of `reading`, with the detail of a file of these latents; likelihoods named as bits are.
+
+        Coding parameters are the networks' own, which files only come near to.
+        """
+        level, z = self._level(), latents.variables["z"]
+        coded, width = level * self.group_width, self.group_width
+        z_hat = quantize(z, medians(self.entropy_bottleneck).expand_as(z))
+        y_hat = quantize(latents.variables["y"], torch.zeros_like(latents.variables["y"]))
+        hyper = self.features_of_z(z_hat)
+        scales, means = self.parameters_of_y(hyper, y_hat)
+        rates = lattice_likelihood(self.gaussian_conditional, y_hat, scales, means)[:, :coded].split(width, dim=1)
+        detail = [
+            self.reading.draw(of_image[self.channels + coded :], Address(self._seed(symbols), 0, coded))
+            for of_image, symbols in zip(hyper, _int32(z - medians(self.entropy_bottleneck)), strict=True)
+        ]
+        complete = torch.cat([y_hat[:, :coded], torch.stack(detail).to(y_hat)], dim=1)
+        x_hat = self.picture_of(complete, latents.image_size)
+        likelihoods = {"z": factorized_likelihood(self.entropy_bottleneck, z_hat)}
+        return Synthesis(x_hat, likelihoods | {f"y{number}": rate for number, rate in enumerate(rates, 1)})
+
     # ---- files
 
     @full_precision
@@ -165,10 +199,9 @@ class SicCodec(Readable, SicNetworks, Codec):
 
     def _with_detail(self, read: Read) -> Integers:
         means = self._derived.value.parameters.hyper_means(read.hyper)[0, len(read.y) :]
-        reading = self.reading
-        places = [Address(read.seed, sample, len(read.y)) for sample in range(reading.samples)]
-        detail = torch.stack([reading.detail(means, place, reading.reach) for place in places])
-        return {"seed": np.array([read.seed]), "z": read.z, "y": read.y, "detail": _int32(detail)}
+        samples = range(self.reading.samples)
+        detail = [self.reading.draw(means, Address(read.seed, sample, len(read.y))) for sample in samples]
+        return {"seed": np.array([read.seed]), "z": read.z, "y": read.y, "detail": _int32(torch.stack(detail))}
 
     def _bits(self, part: _ToCode) -> dict[str, float]:
         derived, z = self._derived.value, part.z

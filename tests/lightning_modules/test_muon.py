@@ -68,6 +68,18 @@ def test_what_is_orthogonalised_is_a_matter_of_the_number_of_axes() -> None:
     assert (rest["rule"], [p.ndim for p in rest["params"]]) == ("adam", [1, 3])
 
 
+def test_a_step_is_the_same_under_mixed_precision() -> None:
+    """In which matrix products are of bfloat16, and the rounds would diverge."""
+    after = []
+    for enabled in (False, True):
+        weight = nn.Parameter(torch.zeros(20, 3, 5, 5))
+        weight.grad = torch.randn(20, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            make_muon([weight]).step()
+        after.append(weight.detach())
+    assert torch.equal(*after)
+
+
 def test_weak_directions_get_the_same_step_as_strong_ones() -> None:
     generator = torch.Generator().manual_seed(1)
     left, _ = torch.linalg.qr(torch.randn(10, 10, generator=generator))
