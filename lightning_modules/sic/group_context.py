@@ -59,7 +59,9 @@ class CausalConvolution(nn.Conv2d):
         width = self.in_channels // self.groups_of_channels
         outputs = slice(2 * width * group, 2 * width * (group + 1))
         layer = nn.utils.skip_init(nn.Conv2d, width * (group + 1), 2 * width, KERNEL, padding=CENTRE)
-        return _with_rows(layer, self.weight * self.mask, self.bias, outputs)
+        one = _with_rows(layer, self.weight, self.bias, outputs)
+        one.weight.mul_(self.mask[outputs, : one.in_channels])
+        return one
 
 
 class GroupContext(nn.Module):

@@ -238,6 +238,16 @@ def test_a_first_section_of_nonsense_is_refused(codec: SicCodec, data: bytes, pa
 
 
 @pytest.mark.fuzz
+def test_a_small_file_that_claims_a_huge_picture_is_refused_before_anything_is_computed(
+    codec: SicCodec, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = read(data)._replace(image_size=(16384, 16384)).to_bytes()
+    monkeypatch.setattr(codec._require_derived().parameters, "hyper", None)
+    with pytest.raises(DamagedFile, match="coded data end before the last symbol"):
+        unpack(claim, codec)
+
+
+@pytest.mark.fuzz
 def test_mutants_are_refused_in_a_line_or_are_the_picture_at_some_level(codec: SicCodec) -> None:
     files = [packed(codec, 64, 64, seed=seed) for seed in (1, 2)]
     right = {file[:end]: decoded(codec, file[:end]) for file in files for end in section_ends(file)}
