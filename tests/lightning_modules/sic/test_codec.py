@@ -242,7 +242,7 @@ def test_a_small_file_that_claims_a_huge_picture_is_refused_before_anything_is_c
     codec: SicCodec, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = read(data)._replace(image_size=(16384, 16384)).to_bytes()
-    monkeypatch.setattr(codec._require_derived().parameters, "hyper", None)
+    monkeypatch.setattr(codec._derived.value.parameters, "hyper", None)
     with pytest.raises(DamagedFile, match="coded data end before the last symbol"):
         unpack(claim, codec)
 
