@@ -120,13 +120,19 @@ def build_each(config: DictConfig | None) -> list[Any]:
 
 
 def build_codec(cfg: DictConfig) -> Any:
-    """The experiment's codec: fresh, or the one that `ckpt` names."""
-    if cfg.ckpt is None:
-        return build(cfg.module.codec)
-    from lightning_modules.checkpoints.checkpoint import load_codec
+    """The experiment's codec: fresh, or the one that `ckpt` names; told what `decoding` chooses."""
+    decodings = build_each(cfg.get("decoding"))  # absent from runs of before there was any
+    codec = load_codec(cfg) if cfg.ckpt is not None else build(cfg.module.codec)
+    for decoding in decodings:
+        decoding(codec)
+    return codec
+
+
+def load_codec(cfg: DictConfig) -> Any:
+    from lightning_modules.checkpoints.checkpoint import load_codec as load
 
     codec_class = hydra.utils.get_class(cfg.module.codec._target_)
-    return load_codec(str(cfg.ckpt), codec_class, lmbda=cfg.lmbda, cache_dir=Path(cfg.paths.cache_dir))
+    return load(str(cfg.ckpt), codec_class, lmbda=cfg.lmbda, cache_dir=Path(cfg.paths.cache_dir))
 
 
 def build_module(cfg: DictConfig, codec: Any) -> Any:
@@ -174,9 +180,9 @@ def compress(cfg: DictConfig) -> None:
     build(cfg.task.job).check_writable()
     codec = build_codec(cfg)
     remember(codec, Path(cfg.paths.cache_dir) / "models", PACKAGED)
-    inference = OmegaConf.to_yaml(cfg.inference, resolve=True)
+    chosen = "".join(OmegaConf.to_yaml(cfg[node], resolve=True) for node in ("inference", "decoding"))
     module = build_module(cfg, codec)
-    cfg.task.job.key = f"{model_fingerprint(codec).hex()}-{short_hash(inference + module.coder.key)}"
+    cfg.task.job.key = f"{model_fingerprint(codec).hex()}-{short_hash(chosen + module.coder.key)}"
     predict(cfg, module)
 
 
@@ -186,10 +192,22 @@ def decompress(cfg: DictConfig) -> None:
     from lightning_modules.checkpoints.model_library import ModelLibrary
     from lightning_modules.compression_module import DecompressionModule
 
+    decodings = build_each(cfg.decoding)
+    cfg.task.job.key = short_hash(OmegaConf.to_yaml(cfg.decoding, resolve=True))
     build(cfg.task.job).check_writable()
     given = [] if cfg.ckpt is None else [build_codec(cfg)]
-    library = ModelLibrary([PACKAGED, Path(cfg.paths.cache_dir) / "models"], given)
+    library = ModelLibrary([PACKAGED, Path(cfg.paths.cache_dir) / "models"], given, decodings)
     predict(cfg, DecompressionModule(library=library))
+
+
+def truncate(cfg: DictConfig) -> None:
+    """Progressive .lpc files -> the same at a lower rate."""
+    from lightning_modules.truncation_module import TruncationModule
+
+    limit = build(cfg.task.limit)
+    cfg.task.job.key = short_hash(OmegaConf.to_yaml(cfg.task.limit, resolve=True))
+    build(cfg.task.job).check_writable()
+    predict(cfg, TruncationModule(limit=limit))
 
 
 def predict(cfg: DictConfig, module: Any) -> None:
@@ -252,14 +270,20 @@ TASKS: dict[str, Callable[[DictConfig], None]] = {
     "test": test,
     "compress": compress,
     "decompress": decompress,
+    "truncate": truncate,
     "demo": demo,
     "doctor": doctor,
 }
-FOLDER_TASKS = {"compress", "decompress", "demo"}
+FOLDER_TASKS = {"compress", "decompress", "truncate", "demo"}
 """Those that a signal stops between two files."""
 
 
-NEEDS = {"test": ["ckpt"], "compress": ["ckpt", "input", "output"], "decompress": ["input", "output"]}
+NEEDS = {
+    "test": ["ckpt"],
+    "compress": ["ckpt", "input", "output"],
+    "decompress": ["input", "output"],
+    "truncate": ["input", "output"],
+}
 """Settings without which a task cannot begin."""
 
 

@@ -36,8 +36,10 @@ class ReconstructionWriter(FolderWriter):
         return png(result)
 
     def attachments(self, result: DecodedImage) -> Mapping[str, bytes]:
-        """`NAME.png.payload`: what the picture's file carried besides."""
-        return {} if result.format.carried is None else {".payload": result.format.carried}
+        """`NAME.png.payload`: what the picture's file carried besides. `NAME.png.2.png` ...: other pictures of it."""
+        carried = {} if result.format.carried is None else {".payload": result.format.carried}
+        others = (result._replace(x_hat=x_hat) for x_hat in result.format.further)
+        return carried | {f".{number}.png": png(other) for number, other in enumerate(others, 2)}
 
     def row(self, result: DecodedImage) -> dict[str, Any]:
         return decoded_row(result)

@@ -60,12 +60,14 @@ class PixelFormat(NamedTuple):
     alpha: opacity, uint8 (H, W), kept losslessly; None when the picture is opaque.
     icc_profile: the embedded colour profile as found in the input; None when there was none.
     carried: bytes of the user's own that came with a decoded file; None when there were none.
+    further: other pictures that a decoded file stands for, (1, 3, H, W) each.
     """
 
     gray: bool = False
     alpha: Tensor | None = None
     icc_profile: bytes | None = None
     carried: bytes | None = None
+    further: tuple[Tensor, ...] = ()
 
 
 class SourceImage(NamedTuple):
@@ -120,6 +122,14 @@ class DecodedImage(NamedTuple):
     format: PixelFormat
     num_bytes: int
     decode_seconds: float
+
+
+class TruncatedFile(NamedTuple):
+    """An `.lpc` file cut to a lower rate. image_size: of its picture."""
+
+    name: str
+    data: bytes
+    image_size: ImageSize
 
 
 class Latents(NamedTuple):
@@ -186,6 +196,7 @@ class Codec(nn.Module, ABC):
     hyperparameters: the constructor's keyword arguments, JSON values only, enough to build an equal codec.
     codes_weights_of: another class whose packaged models this one codes with in its own way; None for most.
     packaged_family: the packaged models of this class, by the beginning of their names, are what `ckpt=demo` means.
+    progressive: some first sections of a file are a file, too, of a lower rate.
     checkpoint_formats: others' files that `ckpt=FORMAT:PATH` names, each with what reads weights out of them for
     `from_weights`, or raises `CodingError`.
     """
@@ -193,6 +204,7 @@ class Codec(nn.Module, ABC):
     codec_id: ClassVar[int]
     codes_weights_of: ClassVar[type[Codec] | None] = None
     packaged_family: ClassVar[str] = "demo"
+    progressive: ClassVar[bool] = False
     checkpoint_formats: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Tensor]]]] = {}
     hyperparameters: dict[str, Any]
 
@@ -216,6 +228,10 @@ class Codec(nn.Module, ABC):
         other files are none the worse for it.
         """
 
+    def leading_sections(self) -> int | None:
+        """How many of a progressive file's sections are to be read at most; None: all that are there."""
+        return None
+
     def chain_of(self, sections: Sequence[Section]) -> Chain | None:
         """The chain that a file with these sections belongs to; None for one that is read by itself."""
         del sections
@@ -234,6 +250,11 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
         """What `read_integers` gave, of B pictures -> (B, 3, H, W), not clamped. Floating point may round here."""
+
+    def further_pictures(self, integers: Integers, image_size: ImageSize) -> list[Tensor]:
+        """What else one file stands for, besides the picture that `synthesize` gives: (1, 3, H, W) each."""
+        del integers, image_size
+        return []
 
     def decode(self, sections: Sequence[Section], image_size: ImageSize) -> Tensor:
         """The inverse of `encode`: (1, 3, H, W), not clamped. Raises `DamagedFile` when a CRC disagrees."""
@@ -272,6 +293,10 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
         """Take derived state (tables, integer networks) as stored, instead of computing it on this machine."""
+
+
+Decoding = Callable[[Codec], None]
+"""What a user chooses of how a room's files are read: told to every codec in use, which may be of another room."""
 
 
 class LatentVariableCodec(Codec):

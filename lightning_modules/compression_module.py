@@ -1,13 +1,16 @@
-"""Training-independent half of every room's LightningModule: validate by estimate, test and predict by real files."""
+"""What every room's LightningModule shares: validate by estimate, test and predict by real files, set up training."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules.checkpoints.model_library import ModelLibrary
 from lightning_modules.codec import (
@@ -184,6 +187,38 @@ def _coded_image(
     )
 
 
+class TrainedModule(CompressionModule):
+    """A compression module with what every room's training has: an optimizer of the codec, and crops that are bytes.
+
+    optimizer: from parameters to an optimizer. schedule: from step to the factor on its learning rate.
+    """
+
+    def __init__(
+        self,
+        *,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        schedule: Callable[[int], float],
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.make_optimizer = optimizer
+        self.schedule = schedule
+
+    def configure_optimizers(self) -> Any:
+        trained = (parameter for parameter in self.codec.parameters() if parameter.requires_grad)
+        return self.scheduled(self.make_optimizer(trained))
+
+    def scheduled(self, optimizer: Optimizer) -> dict[str, Any]:
+        """An optimizer with its schedule, as Lightning wants them."""
+        scheduler = LambdaLR(optimizer, self.schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Crops travel as bytes and become floats where they are used: (B, 3, H, W) uint8 -> [0, 1]."""
+        batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return batch.float() / 255.0 if isinstance(batch, Tensor) and batch.dtype == torch.uint8 else batch
+
+
 class DecompressionModule(L.LightningModule):
     """Decodes files made by any model that the library holds; each file names its own by fingerprint."""
 
@@ -223,7 +258,7 @@ class DecompressionModule(L.LightningModule):
 
     def _ready(self, codec: Codec, file: CompressedImage) -> list[CompressedImage]:
         """What can be decoded now that this file is here."""
-        chain = codec.chain_of(read(file.data).sections)
+        chain = codec.chain_of(read(file.data, leading=codec.leading_sections()).sections)
         if chain is None:
             return [file]
         group = self.waiting.setdefault((codec, chain), [])

@@ -71,8 +71,11 @@ class Affine:
         self._bias = geometry.per_channel(bias.double())
 
     def __call__(self, values: Tensor, product: Product) -> Tensor:
-        total = product(values, self._weight).add_(self._bias)
-        return total.mul_(self._scale).add_(0.5).floor_().clamp_(-self.limit, self.limit - 1)
+        return self.finished(product(values, self._weight))
+
+    def finished(self, sums: Tensor) -> Tensor:
+        """The rest, in place, for sums of products that were made elsewhere."""
+        return sums.add_(self._bias).mul_(self._scale).add_(0.5).floor_().clamp_(-self.limit, self.limit - 1)
 
     def state(self) -> dict[str, Tensor]:
         return {"weight": self.weight, "bias": self.bias, "multiplier": self.multiplier, "shift": self.shift}

@@ -103,13 +103,18 @@ def float_weights(exact: ExactNetwork) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for i, step in enumerate(exact.steps):
         if isinstance(step, Affine):
-            rise = exact.fractions[i].double() - exact.fractions[i + 1].double()
-            unit = step.multiplier.double() * 2.0 ** (rise - step.shift.double())
-            rows = step.geometry.output_first(step.weight.double())
-            weight = step.geometry.input_first(rows * unit.reshape(-1, *[1] * (rows.ndim - 1)))
-            bias = step.bias.double() * unit * 2.0 ** -exact.fractions[i].double()
-            weights |= {f"{i}.weight": weight.float(), f"{i}.bias": bias.float()}
+            weight, bias = float_layer(step, exact.fractions[i], exact.fractions[i + 1])
+            weights |= {f"{i}.weight": weight, f"{i}.bias": bias}
     return weights
+
+
+def float_layer(step: Affine, fraction: Tensor, output_fraction: Tensor) -> tuple[Tensor, Tensor]:
+    """The float32 weight and bias that a layer's integers stand for, between activations of these fractions."""
+    unit = step.multiplier.double() * 2.0 ** (fraction.double() - output_fraction.double() - step.shift.double())
+    rows = step.geometry.output_first(step.weight.double())
+    weight = step.geometry.input_first(rows * unit.reshape(-1, *[1] * (rows.ndim - 1)))
+    bias = step.bias.double() * unit * 2.0 ** -fraction.double()
+    return weight.float(), bias.float()
 
 
 def _affine(layer: nn.Module, geometry: Geometry, fraction: int, output_fraction: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
-"""Sums of products of integers, in four ways that must agree to the last bit.
+"""Sums of products of integers, in five ways that must agree to the last bit.
 
     Float64Product   float64 convolutions; every partial sum is an integer below 2^53
     LimbProduct      two float32 convolutions of 8-bit halves, every partial sum an integer below 2^24
+    ByteProduct      one float32 convolution, for values that have 8 bits only
     TapProduct       matrix products, one for each tap of the kernel, in float64 or, as the definition, in int64
 
 A `Geometry` says where the taps lie: correlation (`nn.Conv2d`), upsampling (`nn.ConvTranspose2d`) or none
@@ -208,6 +209,16 @@ class LimbProduct(Float64Product):
         with torch.backends.nnpack.flags(enabled=False):  # its Winograd transforms are not sums of products
             total = weight.geometry.apply(high, weight.single).double().mul_(LIMB)
             return total.add_(weight.geometry.apply(low, weight.single))
+
+
+class ByteProduct(Float64Product):
+    """For values in -128 ... 127: what `LimbProduct` does to the lower half."""
+
+    def __call__(self, values: Tensor, weight: IntegerWeight) -> Tensor:
+        if weight.single is None:
+            return self.wide(values, weight)
+        with torch.backends.nnpack.flags(enabled=False):
+            return weight.geometry.apply(values.float(), weight.single).double()
 
 
 class TapProduct:

@@ -45,13 +45,15 @@ class FolderJob:
     """One process's hand on the job whose results go to the folder `output`. Building one touches nothing.
 
     key: what else the outputs depend on (model, settings); those made under another key are made again.
+    replaceable: ends of names of outputs that take the place of what is there, even if another job made that.
     failed: number of `failed` rows in the report last written. totals: its further columns over the whole folder, a
     line each.
     """
 
-    def __init__(self, output: str | Path, key: str = "") -> None:
+    def __init__(self, output: str | Path, key: str = "", replaceable: Sequence[str] = (".lpc",)) -> None:
         self.output = Path(output)
         self.key = key
+        self.replaceable = tuple(replaceable)
         self.failed = 0
         self.totals: list[str] = []
         self._journal = Journal(self._state / "journal")
@@ -182,8 +184,8 @@ class FolderJob:
         self._settle(self._signed({"name": name, "status": "failed", "error": " ".join(error.splitlines())}))
 
     def _refuse_to_replace(self, name: str, output_name: str, path: Path) -> None:
-        """Pictures that this job has not made of the same file are not overwritten: they may be originals."""
-        if output_name.lower().endswith(".lpc"):
+        """Other files that this job has not made of the same input are not overwritten: they may be originals."""
+        if output_name.lower().endswith(self.replaceable):
             return
         self._journal.refresh()
         if os.path.lexists(path) and self._journal.made.get(output_name) != name:

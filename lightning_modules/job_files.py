@@ -29,6 +29,11 @@ def decoded_name(name: str) -> str:
     return stem if stem.lower().endswith(".png") else f"{stem}.png"
 
 
+def same_name(name: str) -> str:
+    """Of a job whose outputs are files of its inputs' kind."""
+    return name
+
+
 def source_of(path: Path) -> Source | None:
     """None when the input cannot be looked at."""
     try:

@@ -8,7 +8,7 @@ matrix (first axis, all others), and what is smaller (biases, GDN, densities) is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,20 +20,29 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """(m, n) -> nearly U V^T of its singular value decomposition, by Newton-Schulz iteration."""
+    """(m, n) -> nearly U V^T of its singular value decomposition, by Newton-Schulz iteration.
+
+    A round multiplies by a polynomial of the Gram matrix, and these commute: they are gathered in the smaller of the
+    two dimensions, which is all that the rounds cost, and multiplied with the matrix once.
+    """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     a, b, c = QUINTIC
     value = wide / (wide.norm() + 1e-12)
+    identity = torch.eye(len(value), dtype=value.dtype, device=value.device)
+    gram, factor = value @ value.T, identity
     for _ in range(rounds):
-        gram = value @ value.T
-        value = a * value + (b * gram + c * gram @ gram) @ value
+        polynomial = a * identity + b * gram + c * gram @ gram
+        factor = polynomial @ factor
+        gram = polynomial @ gram @ polynomial
+    value = factor @ value
     return value if matrix.shape[0] <= matrix.shape[1] else value.T
 
 
 class Muon(Optimizer):
     """One optimizer, two rules by the number of axes of a parameter.
 
-    lr: step of the filter banks, as the root mean square of the change of one weight.
+    axes: how many a parameter may have to be orthogonalised: filter banks have 4, linear layers 2.
+    lr: step of these, as the root mean square of the change of one weight.
     adam_lr: Adam's rate for everything else; both are scaled by the same schedule.
     """
 
@@ -46,10 +55,11 @@ class Muon(Optimizer):
         momentum: float,
         betas: tuple[float, float],
         eps: float,
+        axes: Sequence[int] = (4,),
     ) -> None:
         parameters = list(params)
-        banks = [parameter for parameter in parameters if parameter.ndim == 4]
-        rest = [parameter for parameter in parameters if parameter.ndim != 4]
+        banks = [parameter for parameter in parameters if parameter.ndim in axes]
+        rest = [parameter for parameter in parameters if parameter.ndim not in axes]
         groups: list[dict[str, Any]] = [
             {"params": banks, "lr": lr, "momentum": momentum, "rule": "muon"},
             {"params": rest, "lr": adam_lr, "betas": tuple(betas), "eps": eps, "rule": "adam"},

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from lightning_modules.checkpoints.packaged_model import load_model, read_metadata, save_model
-from lightning_modules.codec import Codec, CodingError, WrongModel
+from lightning_modules.codec import Codec, CodingError, Decoding, WrongModel
 from lightning_modules.coding.container import read
 from lightning_modules.coding.picture import model_fingerprint
 
@@ -17,16 +17,19 @@ from lightning_modules.coding.picture import model_fingerprint
 class ModelLibrary:
     """Models by fingerprint: those given, then packaged files in `folders`, each loaded when first needed.
 
-    When several folders hold a model, the first one's file is taken.
+    When several folders hold a model, the first one's file is taken. decodings: told to each that is loaded.
     """
 
-    def __init__(self, folders: Sequence[Path], codecs: Sequence[Codec] = ()) -> None:
+    def __init__(
+        self, folders: Sequence[Path], codecs: Sequence[Codec] = (), decodings: Sequence[Decoding] = ()
+    ) -> None:
         self.folders = list(folders)
+        self.decodings = list(decodings)
         self.loaded = {model_fingerprint(codec): codec for codec in codecs}
 
     def find(self, data: bytes) -> Codec:
         """The codec that made the `.lpc` bytes; `WrongModel` when no known model did."""
-        wanted = read(data).fingerprint
+        wanted = read(data, leading=1).fingerprint
         if wanted not in self.loaded:
             paths = self._paths()
             if wanted.hex() not in paths:
@@ -37,7 +40,10 @@ class ModelLibrary:
                     "give the checkpoint that made the file with ckpt="
                 )
             with torch.inference_mode(False):  # weights born in inference mode could never be trained or compared
-                self.loaded[wanted] = load_model(paths[wanted.hex()])
+                codec = load_model(paths[wanted.hex()])
+                for decoding in self.decodings:
+                    decoding(codec)
+                self.loaded[wanted] = codec
         return self.loaded[wanted]
 
     def _paths(self) -> dict[str, Path]:

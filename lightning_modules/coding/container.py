@@ -10,6 +10,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lightning_modules.codec import CodingError, ImageSize, Section, WrongModel
+from lightning_modules.codec import CodingError, DamagedFile, ImageSize, Section, WrongModel
 from lightning_modules.coding.damage import damaged
 from lightning_modules.coding.tables import check_symbols
 
@@ -29,7 +30,7 @@ MAX_PIXELS = 1 << 28
 MAX_SECTIONS = 255
 MAX_SECTION_BYTES = (1 << 32) - 1
 
-_GRAY, _ALPHA, _ICC = 1, 2, 4
+_GRAY, _ALPHA, _ICC, _PROGRESSIVE = 1, 2, 4, 8
 _VARINT_BYTES = 5
 _CRC = struct.Struct("<I")
 _SECTION_TAIL = struct.Struct("<II")
@@ -40,6 +41,7 @@ class Bitstream(NamedTuple):
 
     codec_id: 0..255. fingerprint: 8 bytes naming the model that made it. gray: one channel, coded as three.
     alpha, icc: lossless side data (see side_data.py), or None. sections: the codec's own, at least one.
+    progressive: a file that ends after any of these is whole; so may some of those that the header tells of be missing.
     """
 
     codec_id: int
@@ -49,6 +51,7 @@ class Bitstream(NamedTuple):
     alpha: Section | None
     icc: Section | None
     sections: tuple[Section, ...]
+    progressive: bool = False
 
     def to_bytes(self) -> bytes:
         """The whole file. Raises CodingError for a picture too large for the format."""
@@ -59,6 +62,7 @@ class Bitstream(NamedTuple):
         if len(sections) > MAX_SECTIONS or any(len(s.payload) > MAX_SECTION_BYTES for s in sections):
             raise ValueError(f"a file holds at most {MAX_SECTIONS} sections of {MAX_SECTION_BYTES} bytes")
         flags = _GRAY * self.gray | _ALPHA * (self.alpha is not None) | _ICC * (self.icc is not None)
+        flags |= _PROGRESSIVE * self.progressive
         counts = [len(sections), *(len(section.payload) for section in sections)]
         header = b"".join(
             (
@@ -72,29 +76,47 @@ class Bitstream(NamedTuple):
         return b"".join((header, _CRC.pack(crc), *(_section_bytes(section, crc) for section in sections)))
 
 
-def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
+def read(data: bytes, max_pixels: int = MAX_PIXELS, leading: int | None = None) -> Bitstream:
     """The inverse of `Bitstream.to_bytes`, for bytes from anywhere.
 
-    Raises DamagedFile for bytes that are not as written; CodingError for another kind of file, a newer
-    version, or a picture of more than `max_pixels`.
+    Of a progressive file, the codec's sections that are there; no more than `leading` if that is given, and then what
+    follows them is not looked at. Raises DamagedFile for bytes that are not as written; CodingError for another kind
+    of file, a newer version, or a picture of more than `max_pixels`.
     """
     header, rest = _read_header(data, max_pixels)
+    if header.flags & _PROGRESSIVE:
+        return _read_progressive(header, rest, leading)
     if sum(header.lengths) + _SECTION_TAIL.size * len(header.lengths) > len(rest.data) - rest.position:
         raise damaged("the file is cut off")
     return _bitstream(header, [_read_section(rest, length, header.crc) for length in header.lengths], rest)
 
 
-def read_truncated(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
-    """`read` for a file that may be cut off: its side data and complete leading sections, at least one."""
-    header, rest = _read_header(data, max_pixels)
-    sections = []
-    for length in header.lengths:
-        if length + _SECTION_TAIL.size > len(rest.data) - rest.position:
-            rest = _Cursor(data, len(data))  # a section cut in half is as good as absent
+def section_ends(data: bytes) -> list[int]:
+    """How long a progressive file is up to the end of each of its codec's sections, whether they are there or not.
+
+    Raises as `read`, and CodingError for a file that is not progressive.
+    """
+    header, rest = _read_header(data, MAX_PIXELS)
+    if not header.flags & _PROGRESSIVE:
+        raise CodingError("its codec's files cannot be cut; compress the picture again for another rate")
+    ends = accumulate((length + _SECTION_TAIL.size for length in header.lengths), initial=rest.position)
+    return [*ends][1 + _num_side_sections(header.flags) :]
+
+
+def _read_progressive(header: _Header, rest: _Cursor, leading: int | None) -> Bitstream:
+    sections: list[Section] = []
+    for number, length in enumerate(header.lengths, start=1 - _num_side_sections(header.flags)):
+        if leading is not None and number > leading:
+            rest.position = len(rest.data)
             break
-        sections.append(_read_section(rest, length, header.crc))
-    if len(sections) <= _num_side_sections(header.flags):
-        raise damaged("the file is cut off before its first complete section")
+        if number > 1 and rest.position == len(rest.data):
+            break
+        try:
+            sections.append(_read_section(rest, length, header.crc))
+        except DamagedFile as error:
+            if number < 2:
+                raise
+            raise DamagedFile(f"{error}, or cut this one down with task=truncate level={number - 1}") from None
     return _bitstream(header, sections, rest)
 
 
@@ -175,7 +197,7 @@ def _read_header(data: bytes, max_pixels: int) -> tuple[_Header, _Cursor]:
     _check_size(image_size, max_pixels)
     flags = cursor.take(1)[0]
     count = cursor.varint()
-    if flags & ~(_GRAY | _ALPHA | _ICC) or not _num_side_sections(flags) < count <= MAX_SECTIONS:
+    if flags & ~(_GRAY | _ALPHA | _ICC | _PROGRESSIVE) or not _num_side_sections(flags) < count <= MAX_SECTIONS:
         raise damaged("flags and section count of the header disagree")
     lengths = [cursor.varint() for _ in range(count)]
     crc = zlib.crc32(data[: cursor.position])
@@ -233,6 +255,7 @@ def _bitstream(header: _Header, sections: list[Section], rest: _Cursor) -> Bitst
         alpha=next(queue) if header.flags & _ALPHA else None,
         icc=next(queue) if header.flags & _ICC else None,
         sections=tuple(queue),
+        progressive=bool(header.flags & _PROGRESSIVE),
     )
 
 

@@ -80,6 +80,7 @@ def assemble(codec: Codec, coded: Coded, latents: Latents, pixel_format: PixelFo
         alpha=None if alpha is None else pack_alpha(alpha.cpu().numpy()),
         icc=None if profile is None else pack_profile(profile),
         sections=tuple(coded.sections),
+        progressive=codec.progressive,
     )
     payload_bytes = sum(len(section.payload) for section in coded.sections)
     bits, chain = sum(coded.bits.values()), codec.chain_of(coded.sections)
@@ -124,7 +125,7 @@ def unpack_each(files: Sequence[bytes], codec: Codec) -> list[UnpackedPicture | 
 def _readable(data: bytes, codec: Codec, mark: bytes) -> Bitstream | CodingError:
     """The file, if it is intact and this codec's, whose fingerprint is `mark`."""
     try:
-        bitstream = read(data)
+        bitstream = read(data, leading=codec.leading_sections())
         require_model(bitstream, mark)
     except CodingError as error:
         return error
@@ -153,7 +154,9 @@ def _decode(files: Sequence[Bitstream], codec: Codec) -> Iterator[UnpackedPictur
             yield integers
             continue
         try:
-            yield UnpackedPicture(x_hats[number], _pixel_format(file)._replace(carried=_carried(integers)))
+            pixel_format = _pixel_format(file)
+            further = tuple(codec.further_pictures(integers, file.image_size))
+            yield UnpackedPicture(x_hats[number], pixel_format._replace(carried=_carried(integers), further=further))
         except CodingError as error:
             yield error
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_modules.coding.shared_randomness import extended_prefix
 from lightning_modules.rec.candidate_noise import picked
 from lightning_modules.rec.candidate_scores import best_paths, step_scores
 from lightning_modules.rec.chain import UNIT, Chain
-from lightning_modules.rec.shared_randomness import extended_prefix
 
 
 class BeamSearch:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.rec.shared_randomness import halves, philox4x32, signed_64
+from lightning_modules.coding.shared_randomness import halves, philox4x32, signed_64
 
 LAYOUT_TAG = 0x4C61796F
 """Second word of the counters that a permutation is drawn with."""

@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lightning_modules.rec.shared_randomness import (
+from lightning_modules.coding.shared_randomness import (
     CPU_LANES,
     DIMENSIONS_PER_CALL,
     first_prefix,

@@ -17,10 +17,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from lightning_modules.coding.shared_randomness import NORMAL_UNIT
 from lightning_modules.rec.auxiliary_variables import Share
 from lightning_modules.rec.candidate_noise import StepNoise
 from lightning_modules.rec.portable_math import ceil_log2, folded_, ln, power_of_two, tree_sum
-from lightning_modules.rec.shared_randomness import NORMAL_UNIT
 from lightning_modules.rec.targets import Targets
 
 EXACT_BITS = 53

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from lightning_modules.coding.shared_randomness import NORMAL_UNIT, extended_prefix
 from lightning_modules.rec.auxiliary_variables import Share
 from lightning_modules.rec.candidate_noise import CandidateNoise
 from lightning_modules.rec.schedule import SCALE_BITS
-from lightning_modules.rec.shared_randomness import NORMAL_UNIT, extended_prefix
 from lightning_modules.rec.targets import Targets
 
 UNIT = 1.0 / (NORMAL_UNIT << SCALE_BITS)

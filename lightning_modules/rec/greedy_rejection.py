@@ -15,10 +15,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from lightning_modules.coding.shared_randomness import NORMAL_UNIT, halves, normal_integers, signed_64
 from lightning_modules.rec.one_variable import Task
 from lightning_modules.rec.portable_math import exp, ln
 from lightning_modules.rec.private_randomness import uniforms
-from lightning_modules.rec.shared_randomness import NORMAL_UNIT, halves, normal_integers, signed_64
 from lightning_modules.rec.targets import Targets
 
 NUM_ATOMS = 100

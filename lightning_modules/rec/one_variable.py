@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lightning_modules.coding.shared_randomness import extended_prefix
 from lightning_modules.rec.auxiliary_variables import (
     Gaussian,
     Share,
@@ -24,7 +25,6 @@ from lightning_modules.rec.auxiliary_variables import (
 from lightning_modules.rec.candidate_noise import StepNoise
 from lightning_modules.rec.candidate_scores import one_shot_log_weights
 from lightning_modules.rec.chain import UNIT, Chain
-from lightning_modules.rec.shared_randomness import extended_prefix
 from lightning_modules.rec.targets import Targets
 
 OpenCandidates = Callable[[range, slice], StepNoise]

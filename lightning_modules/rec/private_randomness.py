@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_modules.coding.shared_randomness import halves, philox4x32, signed_64
 from lightning_modules.rec.portable_math import ln
-from lightning_modules.rec.shared_randomness import halves, philox4x32, signed_64
 
 PRIVATE_TAG = 0x2545F491
 """First word of the counter's last place, where shared randomness has the block."""

@@ -8,6 +8,7 @@ Which arithmetic turns one into the other is the business of `GroupLayers`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -16,8 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.codec import ImageSize
-from lightning_modules.sic.group_context import CENTRE, EARLIER_TAPS, group_channels
-from lightning_modules.sic.networks import SicNetworks
+from lightning_modules.sic.group_context import (
+    CENTRE,
+    EARLIER_TAPS,
+    EntropyParameters,
+    GroupContext,
+    group_channels,
+)
 
 
 class Front(NamedTuple):
@@ -28,7 +34,7 @@ class Front(NamedTuple):
 
 
 Source = Callable[[Front, Tensor, Tensor], Tensor]
-"""(front, scales, means) -> the group's integers there; all (B, g, n)."""
+"""(front, what `GroupLayers.parameters` gives) -> the group's integers there; all (B, g, n)."""
 
 
 class GroupLayers(Protocol):
@@ -40,16 +46,20 @@ class GroupLayers(Protocol):
         """hyper (B, 2C, h, w), groups before (B, k g, h, w) -> (B, F, h, w): what precedes the group's first symbol."""
 
     def parameters(self, known: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, F, n), and the group's own values at the 12 earlier taps, (B, 12 g, n) -> scales, means, (B, g, n)."""
+        """(B, F, n), and the group's own values at the 12 earlier taps, (B, 12 g, n) -> scales, means, (B, g, n).
+
+        Or what stands for them in other arithmetic.
+        """
 
 
 class FloatGroup:
     """`GroupLayers` of group k in the networks' own precision: equal to their evaluation at once but for rounding."""
 
-    def __init__(self, networks: SicNetworks, group: int) -> None:
-        self.group, self.groups, self.width = group, networks.groups, networks.group_width
-        self.context = networks.context_model.layer.of_group(group)
-        self.network = networks.entropy_parameters.of_group(group)
+    def __init__(self, context: GroupContext, parameters: EntropyParameters, group: int) -> None:
+        self.group, self.groups = group, context.groups
+        self.context = context.layer.of_group(group)
+        self.network = parameters.of_group(group)
+        self.width = self.context.out_channels // 2
         own = self.context.weight[:, group * self.width :]
         self.taps = torch.stack([own[:, :, row, column] for row, column in EARLIER_TAPS], dim=2).flatten(1)
 
@@ -67,8 +77,9 @@ class FloatGroup:
         return scales, means
 
 
+@functools.lru_cache(maxsize=8)
 def fronts(size: ImageSize) -> list[Front]:
-    """The steps of a group of h x w positions, in order."""
+    """The steps of a group of h x w positions, in order. Callers leave the list as it is."""
     rows, columns = (index.flatten() for index in torch.meshgrid(*map(torch.arange, size), indexing="ij"))
     step = columns + 3 * rows
     return [Front(rows[step == t], columns[step == t]) for t in step.unique()]
@@ -85,12 +96,24 @@ def fill_group(layers: GroupLayers, hyper: Tensor, decoded: Tensor, source: Sour
     own = decoded.new_zeros(batch, layers.width, height + 2 * CENTRE, width + 2 * CENTRE)
     for front in fronts((height, width)):
         at_front = known[:, :, front.rows, front.columns]
-        scales, means = layers.parameters(at_front, _neighbours(own, front))
-        own[:, :, front.rows + CENTRE, front.columns + CENTRE] = source(front, scales, means)
+        first, second = layers.parameters(at_front, _neighbours(own, front))
+        own[:, :, front.rows + CENTRE, front.columns + CENTRE] = source(front, first, second)
     return F.pad(own, (-CENTRE,) * 4)
+
+
+@torch.no_grad()
+def parameters_at_once(layers: GroupLayers, hyper: Tensor, decoded: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """What `layers` gives for every position of a group that is known, (B, g, h, w): each (B, g, h, w)."""
+    size = own.shape[2:]
+    known = layers.known(hyper, decoded).flatten(2)
+    rows, columns = (index.flatten() for index in torch.meshgrid(*map(torch.arange, size), indexing="ij"))
+    first, second = layers.parameters(known, _neighbours(F.pad(own, (CENTRE,) * 4), Front(rows, columns)))
+    return first.unflatten(2, size), second.unflatten(2, size)
 
 
 def _neighbours(own: Tensor, front: Front) -> Tensor:
     """own: (B, g, h + 4, w + 4), with a margin of 2 -> (B, 12 g, n), the earlier positions' values around each of n."""
-    values = [own[:, :, front.rows + row, front.columns + column] for row, column in EARLIER_TAPS]
-    return torch.stack(values, dim=2).flatten(1, 2)
+    batch, channels, _, width = own.shape
+    offsets = torch.tensor([row * width + column for row, column in EARLIER_TAPS])
+    places = offsets[:, None] + (front.rows * width + front.columns)
+    return own.flatten(2).index_select(2, places.flatten()).reshape(batch, channels * len(EARLIER_TAPS), -1)

@@ -29,7 +29,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 class Coding(NamedTuple):
-    """y, y_hat, scales, means: (B, C, h, w). hyper_scales, hyper_means: (B, C, h, w). z_bpp: scalar, under noise.
+    """y, y_hat, scales, means: (B, C, h, w). hyper_scales, hyper_means: (B, C, h, w). z_bpp: scalar.
 
     num_pixels: of the batch, B H W.
     """
@@ -47,11 +47,21 @@ class Coding(NamedTuple):
 def code(networks: SicNetworks, x: Tensor, z_noise: Tensor) -> Coding:
     """x: (B, 3, H, W), sides multiples of the stride. z_noise: from [-1/2, 1/2), of z's shape."""
     y, z = networks.latents_of(x)
+    return _coding(networks, x, y, z, z + z_noise)
+
+
+def code_rounded(networks: SicNetworks, x: Tensor) -> Coding:
+    """x: (B, 3, H, W) of any size. z_bpp is that of z_hat: what files will cost."""
+    y, z = networks.latents_of(x)
+    return _coding(networks, x, y, z, networks.round_z(z))
+
+
+def _coding(networks: SicNetworks, x: Tensor, y: Tensor, z: Tensor, z_to_rate: Tensor) -> Coding:
     hyper = networks.features_of_z(networks.round_z(z))
     y_hat = straight_through(y, torch.zeros_like(y))
     scales, means = networks.parameters_of_y(hyper, y_hat)
     num_pixels = x.shape[0] * x.shape[2] * x.shape[3]
-    z_bpp = bits(factorized_likelihood(networks.entropy_bottleneck, z + z_noise)).sum() / num_pixels
+    z_bpp = bits(factorized_likelihood(networks.entropy_bottleneck, z_to_rate)).sum() / num_pixels
     hyper_scales, hyper_means = hyper.chunk(2, dim=1)
     return Coding(y, y_hat, scales, means, hyper_scales, hyper_means, z_bpp, num_pixels)
 

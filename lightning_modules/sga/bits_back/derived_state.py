@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lightning_modules.codec import CodingError
 from lightning_modules.coding.leaky import leaky_frequencies
 from lightning_modules.coding.portable_math import normal_cdf
+from lightning_modules.coding.shifted_tables import FRACTIONS
 from lightning_modules.coding.tables import GAUSSIAN_TAIL, SCALES, CodingTables, tables_from_pmf
 from lightning_modules.exact import ExactNetwork, part_of
 from lightning_modules.exact_export import export, float_weights
@@ -26,7 +27,6 @@ from lightning_modules.hyperprior.derived_state import TAIL_MASS
 from lightning_modules.sga.bits_back.box_gradient import LEAST_SCALE
 from lightning_modules.sga.bits_back.portable_density import PortableDensity
 from lightning_modules.sga.bits_back.posterior import POSTERIOR_BITS, Posterior
-from lightning_modules.sga.shifted_tables import FRACTIONS
 
 EXAMPLES = 8
 """Pictures of y that the ranges of h_a's activations come from."""
@@ -86,7 +86,7 @@ def likely_y(h_s: nn.Sequential, z_tables: CodingTables) -> Tensor:
 def y_tables() -> CodingTables:
     """Table `FRACTIONS` s + f: of sigma number s, the mean f / FRACTIONS above the integer that 0 stands for.
 
-    As `lightning_modules/sga/shifted_tables.py`, but from portable arithmetic alone, so that models need not store
+    As `lightning_modules/coding/shifted_tables.py`, but from portable arithmetic alone, so that models need not store
     them: their checksum is enough.
     """
     reach = -NormalDist().inv_cdf(GAUSSIAN_TAIL / 2)

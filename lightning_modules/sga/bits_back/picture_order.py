@@ -18,6 +18,7 @@ from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.leaky import GaussianRows, Grid, Int32s, SharedRows, bits, shared_rows
+from lightning_modules.coding.shifted_tables import FRACTIONS, split_means
 from lightning_modules.hyperprior.coding_parameters import MEAN_BITS
 from lightning_modules.hyperprior.derived_state import total_bits
 from lightning_modules.hyperprior.networks import HYPER_STRIDE, LATENT_STRIDE
@@ -25,7 +26,6 @@ from lightning_modules.image_padding import ceil_div
 from lightning_modules.sga.bits_back.derived_state import Derived, y_tables
 from lightning_modules.sga.bits_back.posterior import Gaussians, Search
 from lightning_modules.sga.bits_back.settings import LARGEST, Mode, Settings
-from lightning_modules.sga.shifted_tables import FRACTIONS, split_means
 
 CHECK_BITS = 16
 """q's means and logarithms of variances are checksummed in units of 2^-16."""

@@ -23,8 +23,8 @@ from lightning_modules.coding.container import (
     content_crc,
     fingerprint,
     read,
-    read_truncated,
     require_model,
+    section_ends,
 )
 from tests.lightning_modules.coding.mutations import BLIND
 
@@ -64,7 +64,17 @@ SMALL = _bitstream(b"latents", alpha=b"opacity", icc=b"profile").to_bytes()
 @given(bitstreams)
 def test_what_is_written_is_read(bitstream: Bitstream) -> None:
     assert read(bitstream.to_bytes()) == bitstream
-    assert read_truncated(bitstream.to_bytes()) == bitstream
+
+
+@settings(deadline=None)
+@given(bitstreams, st.integers(1, 5))
+def test_a_progressive_file_gives_as_many_sections_as_are_wanted(bitstream: Bitstream, leading: int) -> None:
+    progressive = bitstream._replace(progressive=True)
+    assert read(progressive.to_bytes()) == progressive
+    first = progressive._replace(sections=progressive.sections[:leading])
+    assert read(progressive.to_bytes(), leading=leading) == first
+    other = bitstream._replace(progressive=False)
+    assert read(other.to_bytes(), leading=leading) == other, "read whole"
 
 
 def test_everything_but_the_payload_of_a_hyperprior_file_takes_at_most_40_bytes() -> None:
@@ -97,7 +107,7 @@ def test_a_newer_version_is_refused_before_anything_else_is_looked_at() -> None:
         (_file(PREFIX + b"\x00\x05\x00\x01\x00"), "without pixels"),
         (_file(PREFIX + b"\x85\x00\x05\x00\x01\x00"), "number in the header"),
         (_file(PREFIX + b"\x80\x80\x80\x80\x80\x01\x05\x00\x01\x00"), "number in the header"),
-        (_file(PREFIX + b"\x05\x05\x08\x01\x00"), "flags"),
+        (_file(PREFIX + b"\x05\x05\x10\x01\x00"), "flags"),
         (_file(PREFIX + b"\x05\x05\x00\x00"), "section count"),
         (_file(PREFIX + b"\x05\x05\x02\x01\x00"), "section count"),
         (_file(PREFIX + b"\x05\x05\x06\x02\x00\x00"), "section count"),
@@ -141,19 +151,20 @@ def _attempt(reader: Callable[[bytes], Bitstream], data: bytes) -> Bitstream | s
 @pytest.mark.fuzz
 def test_two_thousand_mutants_are_refused_or_read_the_same() -> None:
     # no empty section: eight bytes ff are one, too, since the CRC-32 of four is ff ff ff ff; only content tells then
-    files = [SMALL, _bitstream(b"\0").to_bytes(), _bitstream(b"level0", b"level1 is longer", b"2").to_bytes()]
+    levels = _bitstream(b"level0", b"level1 is longer", b"2")._replace(progressive=True)
+    files = [SMALL, _bitstream(b"\0").to_bytes(), levels.to_bytes()]
     refused = 0
     for i in range(2000):
         whole = read(files[i % 3])
         mutant = BLIND[i // 3 % len(BLIND)](Random(i), files[i % 3], [files[i % 3]])
-        outcome, partial = _attempt(read, mutant), _attempt(read_truncated, mutant)
+        outcome = _attempt(read, mutant)
         if isinstance(outcome, str):
             refused += 1
             assert "\n" not in outcome
+        elif whole.progressive:
+            assert outcome == whole._replace(sections=whole.sections[: len(outcome.sections)])
         else:
             assert outcome == whole
-        if isinstance(partial, Bitstream):
-            assert partial == whole._replace(sections=whole.sections[: len(partial.sections)])
     assert refused > 1800
 
 
@@ -223,26 +234,40 @@ def test_fields_that_do_not_fit_are_refused_when_written(wrong: dict[str, Any]) 
         _bitstream(b"x")._replace(**wrong).to_bytes()
 
 
-def test_a_file_cut_after_a_section_keeps_the_sections_before_the_cut() -> None:
-    whole = _bitstream(b"level 0", b"level 1, longer", b"", b"level 3", alpha=b"opacity")
+def test_a_progressive_file_may_end_after_any_section_and_nowhere_else() -> None:
+    whole = _bitstream(b"level 1", b"level 2, longer", b"", b"level 4", alpha=b"opacity")._replace(progressive=True)
     data = whole.to_bytes()
-    ends = [len(data) - sum(len(s.payload) + 8 for s in whole.sections[k:]) for k in range(1, 5)]
+    ends = section_ends(data)
+    assert ends == [len(data) - sum(len(s.payload) + 8 for s in whole.sections[k:]) for k in range(1, 5)]
     for length in range(len(data) + 1):
-        complete = sum(length >= end for end in ends)
-        if complete:
-            assert read_truncated(data[:length]) == whole._replace(sections=whole.sections[:complete])
+        if length in ends:
+            assert read(data[:length]) == whole._replace(sections=whole.sections[: ends.index(length) + 1])
+            assert section_ends(data[:length]) == ends
         else:
-            with pytest.raises(CodingError):
-                read_truncated(data[:length])
+            with pytest.raises(CodingError, match=r"task=truncate level=\d" if length > ends[0] else ""):
+                read(data[:length])
 
 
-def test_a_damaged_section_of_a_cut_file_is_not_taken_for_a_cut() -> None:
-    data = bytearray(_bitstream(b"level 0", b"level 1").to_bytes())
-    data[-10] ^= 1
-    with pytest.raises(DamagedFile, match="section disagrees"):
-        read_truncated(bytes(data))
+def test_any_other_file_may_not_be_cut() -> None:
+    data = _bitstream(b"level 1", b"level 2").to_bytes()
+    with pytest.raises(DamagedFile, match="cut off"):
+        read(data[: -len(b"level 2") - 8])
+    with pytest.raises(CodingError, match="cannot be cut"):
+        section_ends(data)
+
+
+def test_damage_of_a_section_is_none_of_those_before_it() -> None:
+    whole = _bitstream(b"level 1", b"level 2", b"level 3")._replace(progressive=True)
+    data = bytearray(whole.to_bytes())
+    data[section_ends(bytes(data))[1] - 10] ^= 1
+    with pytest.raises(DamagedFile, match=r"section disagrees.*task=truncate level=1$"):
+        read(bytes(data))
+    assert read(bytes(data), leading=1).sections == whole.sections[:1]
+
+
+def test_nothing_follows_the_last_section_of_a_progressive_file() -> None:
     with pytest.raises(DamagedFile, match="follow"):
-        read_truncated(_bitstream(b"level 0").to_bytes() + b"\0")
+        read(_bitstream(b"level 1")._replace(progressive=True).to_bytes() + b"\0")
 
 
 def test_another_model_is_named_with_the_one_at_hand() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lightning_modules.coding.ans import AnsStack
+from lightning_modules.coding.shared_randomness import normal_integers
 from lightning_modules.rec.auxiliary_variables import Gaussian
 from lightning_modules.rec.blocks import equal_blocks
 from lightning_modules.rec.candidate_noise import SignFlipped
@@ -20,7 +21,6 @@ from lightning_modules.rec.one_variable import OneByOne, Rule
 from lightning_modules.rec.poisson_functional import PoissonFunctional
 from lightning_modules.rec.private_randomness import exponentials
 from lightning_modules.rec.schedule import EqualKL, PowerLaw
-from lightning_modules.rec.shared_randomness import normal_integers
 from lightning_modules.rec.targets import stack_targets
 from tests.lightning_modules.rec.conftest import MakeCoder
 from tests.lightning_modules.rec.peer_target import peer_target

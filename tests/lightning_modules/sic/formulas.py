@@ -163,3 +163,29 @@ def reference(example: Example, level: int, uniform: Tensor) -> Reference:
     detail = sum(squares(d, y[:, s:]) for d, y in zip(synonyms, again[1:], strict=True)) if share < 1 else 0.0
     sampled = 2048 * share * mse + 2 ** (5 - 2 * share) * perceptual
     return Reference(full, float(sampled), shared / (samples + 1), detail / (samples + 1), decoded)
+
+
+def warm_up_loss(example: Example) -> float:
+    """Of the first phase."""
+    networks, coding, x = example.networks, example.coding, example.x
+    decoded = networks.gs(coding.y.round()).clamp(0, 1)
+    bpp = example.bpp_by_definition(coding.y + example.y_noise)
+    z_bpp = z_bits(networks, numpy(networks.latents_of(x)[1] + example.z_noise)) / (len(x) * SIDE * SIDE)
+    expected = 2048 * squares(x, decoded) + 8 * float(distance(x, decoded).mean())
+    return float(expected + bpp.std(ddof=1) - bpp.min() + bpp.sum() + z_bpp)
+
+
+def main_loss(example: Example, level: int, uniform: Tensor, alpha: float = 0.5) -> float:
+    """Of the main phase after its first epochs."""
+    expected = reference(example, level, uniform)
+    noisy = example.bpp_by_definition(example.coding.y + example.y_noise)
+    z_bpp, rate = float(example.coding.z_bpp), 2 ** (6 - 6 * level / example.networks.groups)
+    total = alpha * (expected.full + noisy.sum() + z_bpp)
+    total += (1 - alpha) * (expected.sampled + rate * (noisy[:level].sum() + z_bpp))
+    return float(total + expected.shared + expected.detail)
+
+
+def evenness(example: Example, level: int) -> float:
+    """What the main phase adds in its first epochs."""
+    rounded = example.bpp_by_definition(example.coding.y.round())
+    return float(64 * rounded.std(ddof=1) - 4 * rounded[level - 1])

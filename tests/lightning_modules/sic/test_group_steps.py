@@ -22,7 +22,8 @@ def code_all_groups(networks: SicNetworks, hyper: Tensor, y_hat: Tensor) -> tupl
             means[:, span, front.rows, front.columns] = own_means
             return y_hat[:, span, front.rows, front.columns]
 
-        found = torch.cat([found, fill_group(FloatGroup(networks, group), hyper, found, look_up)], dim=1)
+        layers = FloatGroup(networks.context_model, networks.entropy_parameters, group)
+        found = torch.cat([found, fill_group(layers, hyper, found, look_up)], dim=1)
     return found, scales, means
 
 
@@ -74,7 +75,8 @@ def test_a_receiver_who_knows_no_symbol_in_advance_finds_the_senders_parameters(
         def receive(front: Front, _scales: Tensor, own_means: Tensor, span: slice = span) -> Tensor:
             return sent[:, span, front.rows, front.columns] + own_means.round()
 
-        found = torch.cat([found, fill_group(FloatGroup(networks, group), hyper, found, receive)], dim=1)
+        layers = FloatGroup(networks.context_model, networks.entropy_parameters, group)
+        found = torch.cat([found, fill_group(layers, hyper, found, receive)], dim=1)
     assert torch.equal(found, y_hat)
     assert float(means.abs().max()) > 0.5, "the example is trivial"
 

@@ -17,6 +17,7 @@ from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.losses import consistency, evenness, generator_loss, progressive_loss, warm_up_loss
 from lightning_modules.sic.networks import SicNetworks
 from lightning_modules.sic.training_pass import code, compare, group_bpp, reconstruct, synonyms
+from tests.lightning_modules.sic import formulas
 from tests.lightning_modules.sic.formulas import (
     SIDE,
     Example,
@@ -26,7 +27,6 @@ from tests.lightning_modules.sic.formulas import (
     numpy,
     parameters,
     reference,
-    squares,
     table,
     z_bits,
 )
@@ -91,13 +91,7 @@ def assert_warm_up_is_its_formula(example: Example) -> None:
     x_hat = reconstruct(networks, coding.y_hat, (SIDE, SIDE))
     rates = group_bpp(networks, coding, coding.y + example.y_noise)
     loss = warm_up_loss(table(networks), compare(x, x_hat, coding.z_bpp + rates.sum(), distance), rates)
-
-    decoded = networks.gs(coding.y.round()).clamp(0, 1)
-    bpp = example.bpp_by_definition(coding.y + example.y_noise)
-    z_bpp = z_bits(networks, numpy(networks.latents_of(x)[1] + example.z_noise)) / (len(x) * SIDE * SIDE)
-    expected = 2048 * squares(x, decoded) + 8 * float(distance(x, decoded).mean())
-    expected += bpp.std(ddof=1) - bpp.min() + bpp.sum() + z_bpp
-    assert float(loss) == pytest.approx(expected, rel=1e-6)
+    assert float(loss) == pytest.approx(formulas.warm_up_loss(example), rel=1e-6)
 
 
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
@@ -121,15 +115,10 @@ def assert_main_is_its_formula(example: Example, level: int, samples: int) -> No
     early = loss + evenness(hard, level, deviation=64.0, reward=4.0)
 
     expected = reference(example, level, uniform)
-    noisy, rounded = (example.bpp_by_definition(values) for values in (coding.y + example.y_noise, coding.y.round()))
-    z_bpp, rate = float(coding.z_bpp), 2 ** (6 - 6 * level / networks.groups)
-    total = 0.5 * (expected.full + noisy.sum() + z_bpp)
-    total += 0.5 * (expected.sampled + rate * (noisy[:level].sum() + z_bpp))
-    total += expected.shared + expected.detail
     assert float(again.shared) == pytest.approx(expected.shared, rel=1e-9)
     assert float(again.detail) == pytest.approx(expected.detail, rel=1e-9)
-    assert float(loss) == pytest.approx(total, rel=1e-9)
-    assert float(early - loss) == pytest.approx(64 * rounded.std(ddof=1) - 4 * rounded[level - 1], rel=1e-9)
+    assert float(loss) == pytest.approx(formulas.main_loss(example, level, uniform), rel=1e-9)
+    assert float(early - loss) == pytest.approx(formulas.evenness(example, level), rel=1e-9)
 
 
 def test_the_loss_of_the_last_phase_adds_the_game_to_each_perceptual_distance(example: Example) -> None:

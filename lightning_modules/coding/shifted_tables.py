@@ -22,15 +22,15 @@ Float64s = NDArray[np.float64]
 
 
 @functools.cache
-def shifted_tables() -> CodingTables:
-    """Table `FRACTIONS` s + f: of sigma number s, the mean f / FRACTIONS above the integer that 0 stands for."""
+def shifted_tables(sigmas: tuple[float, ...] = tuple(SCALES), fractions: int = FRACTIONS) -> CodingTables:
+    """Table `fractions` s + f: of sigma number s, the mean f / fractions above the integer that 0 stands for."""
     reach = -NormalDist().inv_cdf(GAUSSIAN_TAIL / 2)
     pmfs, lowest = [], []
-    for sigma in SCALES:
+    for sigma in sigmas:
         highest = max(1, math.ceil(reach * sigma - 0.5))
         symbols = np.arange(-highest, highest + 2)
-        pmfs += [gaussian_pmf(symbols - fraction / FRACTIONS, sigma) for fraction in range(FRACTIONS)]
-        lowest += [-highest] * FRACTIONS
+        pmfs += [gaussian_pmf(symbols - fraction / fractions, sigma) for fraction in range(fractions)]
+        lowest += [-highest] * fractions
     return tables_from_pmf(pmfs, lowest)
 
 

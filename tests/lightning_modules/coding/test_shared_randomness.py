@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.rec.shared_randomness import (
+from lightning_modules.coding.shared_randomness import (
     NORMAL_UNIT,
     extended_prefix,
     first_prefix,
@@ -114,7 +114,7 @@ def test_numpy_and_torch_make_the_same_gaussians() -> None:
 
 def _torch_route(address: list[torch.Tensor], dimensions: int) -> torch.Tensor:
     """What tensors on a device go through, here on the CPU."""
-    from lightning_modules.rec.shared_randomness import _normal_rows
+    from lightning_modules.coding.shared_randomness import _normal_rows
 
     return _normal_rows(KEY, address, torch.arange(-(-dimensions // 8)))[:, :dimensions]
 

@@ -1,0 +1,226 @@
+"""Progressive SIC as a codec: a file has z and L groups of y, and a receiver decodes as many as it has or wants.
+
+    x --ga--> y --------round--> groups 1 ... l, detail for the rest --gs--> x_hat
+              |                    |             |
+              +--ha--> z --round-->+--hs---------+        section k: group k; section 1: the detail's seed and z, too
+
+Coding parameters come from integers (`lightning_modules/sic/coding_parameters.py`): the sender, who knows y, has those
+of a group at once, the receiver front by front, and both have the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_modules.codec import Codec, Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
+from lightning_modules.coding.container import content_crc
+from lightning_modules.exact import part_of
+from lightning_modules.hyperprior.codec import full_precision
+from lightning_modules.hyperprior.densities import medians, update_medians
+from lightning_modules.hyperprior.derived_state import total_bits
+from lightning_modules.sic.coding_parameters import CodingParameters
+from lightning_modules.sic.derived_state import Derived, derive
+from lightning_modules.sic.group_coding import GroupSymbols, symbols_of
+from lightning_modules.sic.hyper_networks import hyper_synthesis
+from lightning_modules.sic.networks import SicNetworks, sizes_of
+from lightning_modules.sic.official_checkpoint import official_weights
+from lightning_modules.sic.reading import Address, Readable, Reading
+from lightning_modules.sic.sections import SicReader, write_sections
+from lightning_modules.weight_snapshot import WeightSnapshot
+
+CODED_BY = ("hs.", "context_model.", "entropy_parameters.", "entropy_bottleneck.")
+"""The weights that tables and integers follow from, by the beginning of their names."""
+
+
+class SicCodec(Readable, SicNetworks, Codec):
+    """`SicNetworks` with files. The arguments are those of conf/networks/sic.yaml.
+
+    reading: the level and the detail with which it codes and decodes.
+    """
+
+    codec_id = 16
+    progressive = True
+    checkpoint_formats: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Tensor]]]] = {"sic": official_weights}
+
+    def __init__(
+        self, *, widths: Sequence[int], depths: Sequence[int], heads: int, groups: int, hyper_width: int
+    ) -> None:
+        super().__init__(widths=widths, depths=depths, heads=heads, groups=groups, hyper_width=hyper_width)
+        self.hyperparameters: dict[str, Any] = {
+            "widths": [*widths],
+            "depths": [*depths],
+            "heads": heads,
+            "groups": groups,
+            "hyper_width": hyper_width,
+        }
+        self.reading = Reading()
+        self._derived: Derived | None = None
+        self._derived_from = WeightSnapshot({})
+
+    @classmethod
+    def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> SicCodec:
+        """Of the sizes that a named state dict shows, all of them; errors as `sizes_of` and `load_weights`."""
+        del hyperparameters
+        codec = cls(**sizes_of(state))
+        codec.load_weights(state)
+        return codec
+
+    @property
+    def levels(self) -> int:
+        """Of rate: one for each group."""
+        return self.groups
+
+    def leading_sections(self) -> int | None:
+        return self.reading.level
+
+    # ---- latents, estimates
+
+    def analyze(self, x: Tensor) -> Latents:
+        """(B, 3, H, W) -> y (B, C, h, w) and z, of the picture continued to the stride."""
+        y, z = self.latents_of(x)
+        return Latents({"y": y, "z": z}, (x.shape[-2], x.shape[-1]))
+
+    def estimate(self, latents: Latents) -> Estimate:
+        """At the level that `reading` names, the top one by default; see `estimate_at`."""
+        return self.estimate_at(self._level(), latents)
+
+    @full_precision
+    def estimate_at(self, level: int, latents: Latents) -> Estimate:
+        """bits: of `z` and of the groups that the level codes, `y1`, `y2` ... x_hat: with the detail of a file."""
+        self.update()
+        parts = [self._integers(image, level) for image in latents.split()]
+        bits = [self._bits(z, groups) for z, _, groups in parts]
+        pictures = [self._picture_integers(z, y[: level * self.group_width], self._seed(z)) for z, y, _ in parts]
+        device = next(self.parameters()).device
+        return Estimate(
+            self.synthesize(pictures, latents.image_size),
+            {name: torch.tensor([one[name] for one in bits], device=device) for name in bits[0]},
+        )
+
+    # ---- files
+
+    @full_precision
+    def encode(self, latents: Latents) -> Coded:
+        """Sections 1 to the level of `reading`. accounts: `level_l`, the bits of payload up to there."""
+        self.update()
+        derived = self._require_derived()
+        z, y, groups = self._integers(latents, self._level())
+        sections = write_sections(derived, self._seed(z), z, y, groups)
+        lengths = np.cumsum([8.0 * len(section.payload) for section in sections])
+        accounts = {f"level_{number}": float(bits) for number, bits in enumerate(lengths, 1)}
+        return Coded(sections, self._bits(z, groups), accounts)
+
+    @full_precision
+    def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
+        """`seed`, `z`, the decoded channels of `y`, and `detail` for the rest of its channels: (samples, c, h, w)."""
+        self.update()
+        found: list[Integers | CodingError] = []
+        for sections in files:
+            try:
+                if self.reading.level is not None and len(sections) < self.reading.level:
+                    raise CodingError(f"has levels 1 to {len(sections)}, not {self.reading.level}; give sic.level= one")
+                read = SicReader(self._require_derived(), sections, self._z_shape(image_size)).read()
+                found.append(self._picture_integers(read.z, read.y, read.seed))
+            except CodingError as error:
+                found.append(error)
+        return found
+
+    @full_precision
+    def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
+        return self.picture_of(self._y_hat([(picture, 0) for picture in integers]), image_size)
+
+    @full_precision
+    def further_pictures(self, integers: Integers, image_size: ImageSize) -> list[Tensor]:
+        """The second and further samples."""
+        samples = range(1, len(integers["detail"]))
+        return [self.picture_of(self._y_hat([(integers, sample)]), image_size) for sample in samples]
+
+    def _y_hat(self, chosen: Sequence[tuple[Integers, int]]) -> Tensor:
+        """(B, C, h, w) float32 of pictures and the numbers of their samples."""
+        y_hat = [np.concatenate([picture["y"], picture["detail"][sample]]) for picture, sample in chosen]
+        return torch.from_numpy(np.stack(y_hat).astype(np.float32)).to(next(self.parameters()).device)
+
+    def _integers(self, latents: Latents, level: int) -> tuple[np.ndarray, np.ndarray, list[GroupSymbols]]:
+        """One image's z and y, rounded, and what to code of the first groups."""
+        z = _int32(latents.variables["z"] - medians(self.entropy_bottleneck))
+        y = _int32(latents.variables["y"])
+        parameters = self._require_derived().parameters
+        hyper, values = parameters.hyper(torch.from_numpy(z)), torch.from_numpy(y).double()
+        groups = [symbols_of(parameters, hyper, values, group)[0] for group in range(level)]
+        return z[0], y[0], groups
+
+    def _picture_integers(self, z: np.ndarray, y: np.ndarray, seed: int) -> Integers:
+        """Of one picture. y: (k g, h, w)."""
+        parameters, reading = self._require_derived().parameters, self.reading
+        means = parameters.hyper_means(parameters.hyper(torch.from_numpy(z)[None]))[0, len(y) :]
+        drawn = [reading.detail(means, Address(seed, j, len(y)), reading.reach) for j in range(reading.samples)]
+        return {"seed": np.array([seed]), "z": z, "y": y, "detail": _int32(torch.stack(drawn))}
+
+    def _bits(self, z: np.ndarray, groups: Sequence[GroupSymbols]) -> dict[str, float]:
+        derived = self._require_derived()
+        channels = np.repeat(np.arange(len(z)), z[0].size)
+        of_z = total_bits(derived.z_tables, z.ravel(), channels)
+        of_groups = [total_bits(derived.y_tables, group.symbols.ravel(), group.keys.ravel()) for group in groups]
+        return {"z": of_z} | {f"y{number}": bits for number, bits in enumerate(of_groups, 1)}
+
+    def _level(self) -> int:
+        level = self.reading.level or self.levels
+        if level > self.levels:
+            raise CodingError(f"sic.level={level}: this model has levels 1 to {self.levels}")
+        return level
+
+    def _seed(self, z: np.ndarray) -> int:
+        return content_crc(z) if self.reading.seed is None else self.reading.seed
+
+    def _z_shape(self, image_size: ImageSize) -> tuple[int, int, int]:
+        height, width = (-(-side // self.stride) for side in image_size)
+        return self.entropy_bottleneck.channels, height, width
+
+    # ---- derived state
+
+    def update(self) -> bool:
+        """Derive medians, tables and integers anew if the weights changed since; True if they did."""
+        if self._derived is not None and self._derived_from.equals(self._sources()):
+            return False
+        update_medians(self.entropy_bottleneck)
+        self._adopt(derive(self))
+        return True
+
+    def decoder_state(self) -> dict[str, Tensor]:
+        """Weights of gs, the tables of z and y (`tables.*`) and the integers of hs and the groups (`exact.*`)."""
+        self.update()
+        weights = {f"gs.{name}": value for name, value in self.gs.state_dict().items()}
+        return weights | self._require_derived().state()
+
+    @classmethod
+    def implied_weights(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """hs, context_model and entropy_parameters, as their integers say."""
+        exact = part_of(state, "exact.")
+        if not exact:
+            return {}
+        hs = hyper_synthesis(len(exact["medians"]), len(exact["hs.4.bias"]) // 2)
+        return CodingParameters.from_state(hs, exact).float_weights()
+
+    def load_derived(self, state: Mapping[str, Tensor]) -> None:
+        self._adopt(Derived.from_state(self.hs, state))
+
+    def _adopt(self, derived: Derived) -> None:
+        self._derived, self._derived_from = derived, WeightSnapshot(self._sources())
+
+    def _sources(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.named_parameters() if name.startswith(CODED_BY)}
+
+    def _require_derived(self) -> Derived:
+        assert self._derived is not None, "update() derives it"
+        return self._derived
+
+
+def _int32(values: Tensor) -> np.ndarray:
+    """The nearest integers."""
+    return values.detach().round().to("cpu", torch.int32).numpy()

@@ -1,0 +1,220 @@
+"""What a training step of SIC computes in its phases, from a picture to a loss, and how they are validated.
+
+A phase is made of numbers and a perceptual distance, and called with the networks; it holds no weights. Its random
+numbers are PyTorch's current ones, which a module seeds for each step. Validation draws its own, always the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from lightning_modules.codec import ImageSize
+from lightning_modules.sic.detail import uniform_detail
+from lightning_modules.sic.level_schedule import LevelTable, descending
+from lightning_modules.sic.losses import (
+    Terms,
+    consistency,
+    evenness,
+    progressive_loss,
+    warm_up_loss,
+    weighted_sum,
+)
+from lightning_modules.sic.networks import SicNetworks
+from lightning_modules.sic.training_pass import (
+    Coding,
+    Distance,
+    code,
+    code_rounded,
+    compare,
+    group_bpp,
+    reconstruct,
+    synonyms,
+)
+
+
+class Moment(NamedTuple):
+    """Of a training: its optimizer steps and its epochs so far."""
+
+    step: int
+    epoch: int
+
+
+class Outcome(NamedTuple):
+    """loss: scalar. terms: what it is made of, scalars by name, for a log."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+
+
+class Validated(NamedTuple):
+    """Of one picture, with rounded latents and so with the rates of files. x_hat, bpp: of everything coded."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    x_hat: Tensor
+    bpp: Tensor
+
+
+class Phase(Protocol):
+    """One of the phases, as a module trains with it."""
+
+    @property
+    def table(self) -> LevelTable:
+        """The levels' weights."""
+
+    def __call__(self, networks: SicNetworks, x: Tensor, moment: Moment) -> Outcome:
+        """x: (B, 3, H, W) in [0, 1], sides multiples of the stride."""
+
+    def validate(self, networks: SicNetworks, x: Tensor) -> Validated:
+        """x: (1, 3, H, W) of any size."""
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """A + spread: everything is coded, and groups share the rate."""
+
+    table: LevelTable
+    distance: Distance
+
+    def __call__(self, networks: SicNetworks, x: Tensor, moment: Moment) -> Outcome:
+        del moment  # every step is alike
+        coding = code(networks, x, noise_of_z(networks, x))
+        rates = noisy_rates(networks, coding)
+        x_hat = reconstruct(networks, coding.y_hat, size_of(x))
+        full = compare(x, x_hat, coding.z_bpp + rates.sum(), self.distance)
+        loss = warm_up_loss(self.table, full, rates)
+        return Outcome(loss, {**named(full, "full"), "bpp_z": coding.z_bpp, "bpp_least": rates.min()})
+
+    def validate(self, networks: SicNetworks, x: Tensor) -> Validated:
+        """The loss is A."""
+        coding = code_rounded(networks, x)
+        rates = group_bpp(networks, coding, coding.y_hat)
+        x_hat = reconstruct(networks, coding.y_hat, size_of(x))
+        full = compare(x, x_hat, coding.z_bpp + rates.sum(), self.distance)
+        terms = {**named(full, "full"), **{f"bpp_of_{k}": rate for k, rate in enumerate(rates, start=1)}}
+        return Validated(weighted_sum(self.table.top, full), terms, x_hat, full.bpp)
+
+
+@dataclass(frozen=True)
+class Evenness:
+    """What keeps groups from going empty in the first `epochs` of the main phase: see `losses.evenness`."""
+
+    epochs: int
+    deviation: float
+    reward: float
+
+
+class Decoded(NamedTuple):
+    """What the networks make of a batch at a level, before it is compared.
+
+    rates: (L,) bpp of the groups under noise. details: (M B, c, h, w). x_hat: ((1 + M) B, 3, H, W), first that of
+    everything coded, then M with drawn detail.
+    """
+
+    level: int
+    coding: Coding
+    rates: Tensor
+    details: Tensor
+    x_hat: Tensor
+
+    @property
+    def full(self) -> Tensor:
+        """(B, 3, H, W), everything coded."""
+        return self.x_hat[: len(self.coding.y)]
+
+    @property
+    def sampled(self) -> Tensor:
+        """(M B, 3, H, W), the channels above the level drawn."""
+        return self.x_hat[len(self.coding.y) :]
+
+
+@dataclass(frozen=True)
+class Progressive:
+    """alpha A + (1 - alpha) S(l) + shared + detail, level l by the step; at first with `evenness`.
+
+    samples: M. reach: of drawn detail. absent: see `losses.consistency`.
+    """
+
+    table: LevelTable
+    distance: Distance
+    alpha: float
+    samples: int
+    reach: float
+    absent: int
+    evenness: Evenness
+
+    def __call__(self, networks: SicNetworks, x: Tensor, moment: Moment) -> Outcome:
+        decoded = self.decode(networks, x, moment.step)
+        outcome = self.weigh(networks, decoded, *self.compare(x, decoded))
+        if moment.epoch >= self.evenness.epochs:
+            return outcome
+        rates = group_bpp(networks, decoded.coding, decoded.coding.y_hat)
+        extra = evenness(rates, decoded.level, self.evenness.deviation, self.evenness.reward)
+        return Outcome(outcome.loss + extra, {**outcome.terms, "evenness": extra})
+
+    def decode(self, networks: SicNetworks, x: Tensor, step: int) -> Decoded:
+        """One pass through the networks, at the level that the step is due."""
+        level = descending(self.table.levels)(step)
+        coding = code(networks, x, noise_of_z(networks, x))
+        rates = noisy_rates(networks, coding)
+        means = coding.hyper_means[:, networks.group_width * level :]
+        details = uniform_detail(means, torch.rand_like(means.expand(self.samples, *means.shape)), self.reach)
+        return Decoded(level, coding, rates, details, reconstruct(networks, synonyms(coding, details), size_of(x)))
+
+    def compare(self, x: Tensor, decoded: Decoded) -> tuple[Terms, Terms]:
+        """Of everything coded, and of what detail was drawn for."""
+        z_bpp, rates = decoded.coding.z_bpp, decoded.rates
+        full = compare(x, decoded.full, z_bpp + rates.sum(), self.distance)
+        return full, compare(x, decoded.sampled, z_bpp + rates[: decoded.level].sum(), self.distance)
+
+    def weigh(self, networks: SicNetworks, decoded: Decoded, full: Terms, sampled: Terms) -> Outcome:
+        """The loss of these terms, and what re-encoding the pictures adds."""
+        again = consistency(decoded.coding.y_hat, decoded.details, networks.y_of(decoded.x_hat), self.absent)
+        loss = progressive_loss(self.table, decoded.level, full, sampled, again, self.alpha)
+        terms = {**named(full, "full"), **named(sampled, "sampled"), "shared": again.shared, "detail": again.detail}
+        return Outcome(loss, terms)
+
+    def validate(self, networks: SicNetworks, x: Tensor) -> Validated:
+        """The loss is alpha A + (1 - alpha) S(l), mean over all levels, one draw of detail at each."""
+        coding = code_rounded(networks, x)
+        rates = group_bpp(networks, coding, coding.y_hat)
+        generator = torch.Generator(x.device).manual_seed(0)
+        full_hat = reconstruct(networks, coding.y_hat, size_of(x))
+        full = compare(x, full_hat, coding.z_bpp + rates.sum(), self.distance)
+        losses, terms = [], named(full, "full")
+        for level in range(1, self.table.levels + 1):
+            means = coding.hyper_means[:, networks.group_width * level :]
+            draws = torch.rand(1, *means.shape, generator=generator, device=x.device)
+            latents = synonyms(coding, uniform_detail(means, draws, self.reach))[1:]
+            x_hat = reconstruct(networks, latents, size_of(x))
+            sampled = compare(x, x_hat, coding.z_bpp + rates[:level].sum(), self.distance)
+            losses.append(weighted_sum(self.table(level), sampled))
+            terms |= {f"{name}_{level}": value for name, value in sampled._asdict().items()}
+        loss = self.alpha * weighted_sum(self.table.top, full) + (1 - self.alpha) * torch.stack(losses).mean()
+        return Validated(loss, terms, full_hat, full.bpp)
+
+
+# ---- parts of both
+
+
+def size_of(x: Tensor) -> ImageSize:
+    return x.shape[-2], x.shape[-1]
+
+
+def noise_of_z(networks: SicNetworks, x: Tensor) -> Tensor:
+    """From [-1/2, 1/2), one for each element of z."""
+    height, width = (length // networks.stride for length in size_of(x))
+    return torch.rand(len(x), networks.entropy_bottleneck.channels, height, width, device=x.device) - 0.5
+
+
+def noisy_rates(networks: SicNetworks, coding: Coding) -> Tensor:
+    """(L,) bpp of the groups of y under noise."""
+    return group_bpp(networks, coding, coding.y + torch.rand_like(coding.y) - 0.5)
+
+
+def named(terms: Terms, of: str) -> dict[str, Tensor]:
+    return {f"{name}_{of}": value for name, value in terms._asdict().items()}

@@ -1,0 +1,97 @@
+"""The sections of a SIC file: the first has seed, z and group 1, every other one group. docs/format.md, section 4.2."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from lightning_modules.codec import DamagedFile, Section
+from lightning_modules.coding.ans import AnsStack
+from lightning_modules.coding.container import content_crc
+from lightning_modules.coding.damage import damaged
+from lightning_modules.coding.serial_stack import SerialStack
+from lightning_modules.sic.derived_state import Derived
+from lightning_modules.sic.group_coding import GroupSymbols, pop_group
+from lightning_modules.sic.hyper_networks import STRIDE
+
+SEED = struct.Struct("<I")
+
+
+class Read(NamedTuple):
+    """What sections hold. z: (N, h, w). y: (k g, 4 h, 4 w), the first groups. Integers of 32 bits."""
+
+    seed: int
+    z: np.ndarray
+    y: np.ndarray
+
+
+def write_sections(
+    derived: Derived, seed: int, z: np.ndarray, y: np.ndarray, groups: Sequence[GroupSymbols]
+) -> list[Section]:
+    """z: (N, h, w). y: (C, 4 h, 4 w), of which the first groups are coded, as `groups` says."""
+    width = derived.parameters.width
+    sections = []
+    for number, group in enumerate(groups):
+        own = y[number * width : (number + 1) * width]
+        serial = SerialStack()
+        group.push_to(serial, derived.y_tables)
+        stack = serial.to_stack()
+        if number:
+            sections.append(Section(stack.to_bytes(), content_crc(own)))
+        else:
+            stack.push(z.ravel(), _channels(z.shape), derived.z_tables)
+            sections.append(Section(SEED.pack(seed) + stack.to_bytes(), _first_crc(seed, z, own)))
+    return sections
+
+
+class SicReader:
+    """Of one file's sections. z_shape: (N, h, w)."""
+
+    def __init__(self, derived: Derived, sections: Sequence[Section], z_shape: tuple[int, int, int]) -> None:
+        self.derived, self.sections, self.z_shape = derived, sections, z_shape
+
+    def read(self) -> Read:
+        """Raises `DamagedFile`, which says at what level, when a section does not hold what it has to."""
+        parameters = self.derived.parameters
+        if not 1 <= len(self.sections) <= len(parameters.groups):
+            raise damaged(f"its model has {len(parameters.groups)} levels, the file {len(self.sections)}")
+        seed, z, stack = self._seed_and_z()
+        hyper = parameters.hyper(torch.from_numpy(z)[None])
+        y = torch.zeros(1, 0, STRIDE * self.z_shape[1], STRIDE * self.z_shape[2], dtype=torch.float64)
+        for number, section in enumerate(self.sections):
+            serial = SerialStack(AnsStack.from_bytes(section.payload) if number else stack)
+            own = pop_group(serial, parameters, self.derived.y_tables, hyper, y)
+            serial.to_stack().expect_empty()
+            integers = own[0].to(torch.int32).numpy()
+            if section.content_crc != (content_crc(integers) if number else _first_crc(seed, z, integers)):
+                raise DamagedFile(
+                    f"level {number + 1} decodes to other values than were coded: the file was altered, or this "
+                    "machine computes other coding parameters than the one that wrote it "
+                    "(python run.py task=doctor tells)"
+                )
+            y = torch.cat([y, own], dim=1)
+        return Read(seed, z, y[0].to(torch.int32).numpy())
+
+    def _seed_and_z(self) -> tuple[int, np.ndarray, AnsStack]:
+        """Also the stack that is left."""
+        payload = self.sections[0].payload
+        if len(payload) < SEED.size:
+            raise damaged("its first section is shorter than a seed")
+        (seed,) = SEED.unpack_from(payload)
+        stack = AnsStack.from_bytes(payload[SEED.size :])
+        stack.expect_bits(self.derived.least_bits(self.z_shape))
+        return seed, stack.pop(_channels(self.z_shape), self.derived.z_tables).reshape(self.z_shape), stack
+
+
+def _channels(shape: Sequence[int]) -> np.ndarray:
+    """The table of each element of z, of this shape: its channel."""
+    return np.repeat(np.arange(shape[0]), shape[1] * shape[2])
+
+
+def _first_crc(seed: int, z: np.ndarray, y: np.ndarray) -> int:
+    """Over the seed as a signed number of 32 bits, z, and group 1."""
+    return content_crc(np.array([seed], dtype="<u4").view("<i4"), z, y)
