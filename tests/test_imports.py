@@ -17,7 +17,7 @@ import pytest
 HOUSE = ("lightning_modules", "datamodules", "callbacks")
 OUTSIDE = ("run", "tests", "benchmarks")
 FLOOR_PACKAGES = {"coding", "checkpoints"}
-NEIGHBOURS = {"sga": {"hyperprior"}, "sic": {"hyperprior"}}
+NEIGHBOURS = {"rec": {"hyperprior"}, "sga": {"hyperprior"}, "sic": {"hyperprior"}}
 RECORDS = "lightning_modules.codec"
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "base"}
 LIGHT_IN_RUN = {"hydra", "omegaconf"}

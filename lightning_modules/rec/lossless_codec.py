@@ -1,0 +1,121 @@
+"""Lossless relative entropy coding: samples of the latents, then pixels under the law that they imply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_modules.codec import CodingError, Estimate, ImageSize, Integers
+from lightning_modules.coding.ans import AnsStack
+from lightning_modules.coding.container import content_crc
+from lightning_modules.coding.damage import damaged
+from lightning_modules.image_padding import crop
+from lightning_modules.rec.codec import LN2, RecCodec
+from lightning_modules.rec.level_coding import Receiver
+from lightning_modules.rec.logistic_code import IntegerLaw, pop_pixels, push_pixels
+from lightning_modules.rec.pixel_likelihood import LEVELS, LIKELIHOODS, MEAN_BITS, SCALE_BITS, OwnScales, SharedScale
+from lightning_modules.rec.resnet_vae import ResNetVAE
+from lightning_modules.rec.settings import Settings
+
+HALF = (LEVELS // 2 << MEAN_BITS) - (1 << MEAN_BITS - 1)
+"""What a network's 0 stands for as a mean, in 2^-MEAN_BITS."""
+
+
+class LosslessCodec(RecCodec):
+    """depth, width, latent_width: of `ResNetVAE`. likelihood: a name of `LIKELIHOODS`."""
+
+    codec_id = 32
+    packaged_family = "rec_lossless"
+    kind = "lossless ResNet VAE"
+    networks: ResNetVAE
+
+    def __init__(self, *, depth: int, width: int, latent_width: int, likelihood: str) -> None:
+        if likelihood not in LIKELIHOODS:
+            raise CodingError(f"module.codec.likelihood={likelihood}: give one of {', '.join(LIKELIHOODS)}")
+        law = LIKELIHOODS[likelihood]
+        networks = ResNetVAE(depth=depth, width=width, latent_width=latent_width, output_fractions=law.fractions)
+        sizes = {"depth": depth, "width": width, "latent_width": latent_width, "likelihood": likelihood}
+        super().__init__(networks, tuple(networks.pieces), sizes)
+        self.likelihood: SharedScale | OwnScales = law()
+
+    @classmethod
+    def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> LosslessCodec:
+        del hyperparameters
+        depth = sum(name.startswith("networks.pieces.prior") and name.endswith(".bias") for name in state)
+        top, shift = state.get("networks.top"), state.get("networks.shifts.0.bias")
+        if not depth or top is None or shift is None:
+            raise CodingError(f"not a {cls.kind}: it has no networks.pieces.prior0, networks.top or networks.shifts.0")
+        law = "shared_scale" if "likelihood.log_scale" in state else "own_scales"
+        codec = cls(depth=depth, width=len(top), latent_width=len(shift) // 2, likelihood=law)
+        codec.load_weights(state)
+        return codec
+
+    # ---- in floating point
+
+    def pixel_bits(self, x: Tensor, state: Tensor) -> Tensor:
+        """(B,) -log2 P of pictures (B, 3, H, W) in [0, 1]."""
+        law = self.likelihood(crop(self.networks.output(self.networks.pieces, state), size_of(x)).float())
+        return law.log_mass((x * (LEVELS - 1.0)).round()).flatten(1).sum(1) / -LN2
+
+    def estimate_from(self, x: Tensor, state: Tensor, kl_bits: Tensor) -> Estimate:
+        return Estimate(x, {"latents": kl_bits, "pixels": self.pixel_bits(x, state)})
+
+    # ---- files
+
+    def settings_for(self, x: Tensor, settings: Settings) -> Settings:
+        return settings._replace(gray=bool((x[:, :1] == x).all()))
+
+    def push_rest(self, stack: AnsStack, x: Tensor, state: Tensor, settings: Settings) -> dict[str, float]:
+        channels = 1 if settings.gray else 3
+        values = pixels_of(x).reshape(3, -1)[:channels].astype(np.int64)
+        return {"pixels": push_pixels(stack, values, self._law(state, size_of(x)))}
+
+    def pop_rest(self, receiver: Receiver, state: Tensor, settings: Settings, image_size: ImageSize) -> Integers:
+        values = pop_pixels(receiver.stack, 1 if settings.gray else 3, self._law(state, image_size))
+        if receiver.stack.is_exhausted():
+            raise damaged("the coded data end before the last pixel")
+        return {"x": np.broadcast_to(values.astype(np.int32).reshape(-1, *image_size), (3, *image_size))}
+
+    def crc_of(self, x: Tensor, encoded: Sequence[Any]) -> int:
+        """Of the pixels, which are right only if everything before them was."""
+        return content_crc(pixels_of(x))
+
+    def crc_of_integers(self, integers: Integers) -> int:
+        return content_crc(integers["x"])
+
+    def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
+        pixels = torch.from_numpy(np.stack([picture["x"] for picture in integers]))
+        return pixels.to(next(self.parameters()).device).float() / (LEVELS - 1.0)
+
+    def _law(self, state: Tensor, size: ImageSize) -> IntegerLaw:
+        """Of the pixels of one picture, from the integers that the output's twin gives."""
+        derived = self.require_derived()
+        output = crop(self.networks.output(derived.pieces, state), size)[0]
+        units = 2.0 ** torch.tensor(self.likelihood.fractions, dtype=torch.float64)
+        integers = (output.cpu() * units.reshape(-1, 1, 1)).long().flatten(1).numpy()
+        mean = integers[:3] + HALF
+        if isinstance(self.likelihood, SharedScale):
+            return IntegerLaw(mean, np.full_like(mean, int(derived.constants["log_scale"])))
+        first = round(self.likelihood.first_log_scale * 2**SCALE_BITS)
+        return IntegerLaw(mean, integers[3:6] + first, integers[6:])
+
+    def constants(self) -> dict[str, Tensor]:
+        if not isinstance(self.likelihood, SharedScale):
+            return {}
+        in_levels = float(self.likelihood.log_scale) + math.log(LEVELS)
+        return {"log_scale": torch.tensor(round(in_levels * 2**SCALE_BITS))}
+
+
+def pixels_of(x: Tensor) -> np.ndarray:
+    """One picture (1, 3, H, W) in [0, 1] as 8-bit integers (3, H, W)."""
+    pixels: np.ndarray = (x[0] * (LEVELS - 1.0)).round().to("cpu", torch.int32).numpy()
+    return pixels
+
+
+def size_of(x: Tensor) -> ImageSize:
+    return x.shape[-2], x.shape[-1]

@@ -1,0 +1,109 @@
+"""What the section of a relative-entropy file says before its coded words: how its samples are to be read."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from lightning_modules.coding.damage import damaged
+from lightning_modules.rec.auxiliary_variables import POWER_LAW_EXPONENT
+from lightning_modules.rec.beam_search import BeamSearch
+from lightning_modules.rec.candidate_noise import Independent, Mirrored, SignFlipped
+from lightning_modules.rec.coder import Coder
+from lightning_modules.rec.index_coding import IndexCode, UniformCode, ZipfCode
+from lightning_modules.rec.schedule import EqualKL, PowerLaw, Schedule, SharedEqualKL
+
+NOISES: tuple[type[Mirrored] | type[SignFlipped] | type[Independent], ...] = (Mirrored, SignFlipped, Independent)
+SCHEDULES: tuple[type[EqualKL] | type[SharedEqualKL] | type[PowerLaw], ...] = (EqualKL, SharedEqualKL, PowerLaw)
+"""By number in files."""
+
+KL_UNIT = 1 << 10
+"""KL of a variable is given in multiples of 1 / KL_UNIT nat."""
+KIND_BITS = 2
+_ZIPF, _GRAY = 1 << 2 * KIND_BITS, 2 << 2 * KIND_BITS
+_FIXED = struct.Struct("<BHHHHI")
+
+
+class Settings(NamedTuple):
+    """All that a receiver must know of a coder.
+
+    noise, schedule: places in NOISES and SCHEDULES. is_zipf: small indices are likelier. num_candidates, seed: of the
+    coder. kl_per_variable: in 1 / KL_UNIT nat. block_kl: nats that a block is expected to hold. block_size: dimensions
+    of a block at most. gray: the picture's channels are equal, and one is coded.
+    """
+
+    noise: int
+    schedule: int
+    is_zipf: bool
+    num_candidates: int
+    kl_per_variable: int
+    block_kl: int
+    block_size: int
+    seed: int
+    gray: bool = False
+
+    def to_bytes(self) -> bytes:
+        kinds = self.noise | self.schedule << KIND_BITS | _ZIPF * self.is_zipf | _GRAY * self.gray
+        numbers = (self.num_candidates - 1, self.kl_per_variable, self.block_kl, self.block_size - 1)
+        return _FIXED.pack(kinds, *numbers, self.seed)
+
+    def index_code(self) -> IndexCode:
+        if self.is_zipf:
+            return ZipfCode(num_candidates=self.num_candidates, kl_per_variable=self.kl_per_variable / KL_UNIT)
+        return UniformCode(num_candidates=self.num_candidates)
+
+    def receiver(self) -> Coder:
+        """A coder that decodes as the sender's does; its sampler plays no part in that."""
+        return Coder(
+            kl_per_variable=self.kl_per_variable / KL_UNIT,
+            num_candidates=self.num_candidates,
+            schedule=self._schedule(),
+            noise=NOISES[self.noise](seed=self.seed),
+            sampler=BeamSearch(num_beams=1),
+        )
+
+    def _schedule(self) -> Schedule:
+        kind = SCHEDULES[self.schedule]
+        return PowerLaw(exponent=POWER_LAW_EXPONENT) if kind is PowerLaw else kind()  # type: ignore[call-arg]
+
+
+def settings_of(coder: Coder, *, is_zipf: bool, block_kl: float, block_size: int) -> Settings:
+    """Of a coder as configured. Raises ValueError for what no file says."""
+    noise, schedule = type(coder.noise), type(coder.schedule)
+    if noise not in NOISES or schedule not in SCHEDULES:
+        raise ValueError(f"files know no {noise.__name__} with {schedule.__name__}")
+    return Settings(
+        noise=NOISES.index(noise),
+        schedule=SCHEDULES.index(schedule),
+        is_zipf=is_zipf,
+        num_candidates=coder.num_candidates,
+        kl_per_variable=round(coder.kl_per_variable * KL_UNIT),
+        block_kl=round(block_kl),
+        block_size=block_size,
+        seed=coder.noise.seed,
+    )
+
+
+def split(payload: bytes) -> tuple[Settings, bytes]:
+    """Settings, and the coded words behind them. Raises `DamagedFile`."""
+    if len(payload) < _FIXED.size:
+        raise damaged("a section of indices is cut off")
+    kinds, candidates, kl_per_variable, block_kl, block_size, seed = _FIXED.unpack_from(payload)
+    mask = (1 << KIND_BITS) - 1
+    noise, schedule, rest = kinds & mask, kinds >> KIND_BITS & mask, kinds >> 2 * KIND_BITS
+    if noise >= len(NOISES) or schedule >= len(SCHEDULES) or rest > 3 or not kl_per_variable or not block_kl:
+        raise damaged("a section of indices asks for what none has")
+    return (
+        Settings(
+            noise=noise,
+            schedule=schedule,
+            is_zipf=bool(kinds & _ZIPF),
+            num_candidates=candidates + 1,
+            kl_per_variable=kl_per_variable,
+            block_kl=block_kl,
+            block_size=block_size + 1,
+            seed=seed,
+            gray=bool(kinds & _GRAY),
+        ),
+        payload[_FIXED.size :],
+    )
