@@ -48,7 +48,9 @@ OpenStep = Callable[[Tensor], StepNoise]
 
 
 class CandidateNoise(Protocol):
-    """The rule by which sender and receiver make candidates."""
+    """The rule by which sender and receiver make candidates. seed: of the shared randomness."""
+
+    seed: int
 
     def first_prefix(self, blocks: Tensor) -> Tensor:
         """(N,) the hash that a block's list of indices starts from."""

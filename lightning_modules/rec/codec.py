@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_modules.codec import Codec, Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
 from lightning_modules.coding.ans import AnsStack
@@ -118,7 +118,7 @@ class RecCodec(Codec):
             return z
 
         size = (padded.shape[-2], padded.shape[-1])
-        return Pass(self.networks.generate(_modules(self.networks.pieces), x, size, draw), found)
+        return Pass(self.networks.generate(self.networks.trained, x, size, draw), found)
 
     @torch.no_grad()
     def remember_kl(self, kl: Sequence[Tensor]) -> None:
@@ -272,7 +272,3 @@ def analytic(posterior: Gaussian, prior: Gaussian, z: Tensor) -> Tensor:
     """A `KL` that no sample adds noise to."""
     del z
     return analytic_kl(posterior, prior)
-
-
-def _modules(pieces: nn.ModuleDict) -> dict[str, Callable[[Tensor], Tensor]]:
-    return dict(pieces.items())

@@ -43,7 +43,8 @@ def export_pieces(networks: Hierarchy, names: Iterable[str]) -> ExactPieces:
     """The twins of some pieces. Units suit what these see while the model draws pictures from its priors."""
     seen = _inputs(networks)
     return {
-        name: ExactPiece(export(networks.pieces[name], seen[name], networks.output_fractions(name))) for name in names
+        name: ExactPiece(export(networks.layers_of(name), seen[name], networks.output_fractions(name)))
+        for name in names
     }
 
 
@@ -55,7 +56,8 @@ def pieces_state(pieces: Mapping[str, ExactPiece]) -> dict[str, Tensor]:
 def pieces_from_state(networks: Hierarchy, names: Iterable[str], state: Mapping[str, Tensor]) -> ExactPieces:
     """The inverse of `pieces_state`; errors as `ExactNetwork.from_state`."""
     return {
-        name: ExactPiece(ExactNetwork.from_state(networks.pieces[name], part_of(state, f"{name}."))) for name in names
+        name: ExactPiece(ExactNetwork.from_state(networks.layers_of(name), part_of(state, f"{name}.")))
+        for name in names
     }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +79,19 @@ class Hierarchy(nn.Module, ABC):
     stride: int
     channels: tuple[int, ...]
     pieces: nn.ModuleDict
+
+    @property
+    def trained(self) -> dict[str, Piece]:
+        """The pieces themselves, for `generate`."""
+        return dict(self.pieces.items())
+
+    def layers_of(self, piece: str) -> nn.Sequential:
+        return cast(nn.Sequential, self.pieces[piece])
+
+    def outputs_of(self, piece: str) -> int:
+        """Channels that a piece gives: those of its last layer, a convolution."""
+        outputs: int = list(self.layers_of(piece))[-1].out_channels  # type: ignore[assignment]
+        return outputs
 
     @abstractmethod
     def latent_sizes(self, size: ImageSize) -> list[ImageSize]:

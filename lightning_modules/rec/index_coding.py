@@ -103,4 +103,4 @@ def portable_frequencies(weights: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def one_table(frequencies: NDArray[np.int64]) -> CodingTables:
     """From 0."""
-    return CodingTables(frequencies, np.array([0, len(frequencies)]), np.zeros(1, dtype=np.int64))
+    return CodingTables(frequencies.astype(np.int32), np.array([0, len(frequencies)]), np.zeros(1, dtype=np.int64))

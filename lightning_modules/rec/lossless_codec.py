@@ -59,7 +59,7 @@ class LosslessCodec(RecCodec):
 
     def pixel_bits(self, x: Tensor, state: Tensor) -> Tensor:
         """(B,) -log2 P of pictures (B, 3, H, W) in [0, 1]."""
-        law = self.likelihood(crop(self.networks.output(self.networks.pieces, state), size_of(x)).float())
+        law = self.likelihood(crop(self.networks.output(self.networks.trained, state), size_of(x)).float())
         return law.log_mass((x * (LEVELS - 1.0)).round()).flatten(1).sum(1) / -LN2
 
     def estimate_from(self, x: Tensor, state: Tensor, kl_bits: Tensor) -> Estimate:

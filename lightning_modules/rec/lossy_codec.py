@@ -87,7 +87,7 @@ class LossyCodec(RecCodec):
             return stacked[level].to(prior.mean)
 
         like = torch.zeros(len(integers), 1, device=device)
-        return self.pictures(self.networks.generate(dict(self.networks.pieces.items()), like, size, draw), image_size)
+        return self.pictures(self.networks.generate(self.networks.trained, like, size, draw), image_size)
 
     def synthesis_weights(self) -> dict[str, Tensor]:
         beginnings = ("networks.top", "networks.synthesis.", "networks.pieces.")

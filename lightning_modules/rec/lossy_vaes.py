@@ -65,8 +65,7 @@ class LossyVAE(Hierarchy):
         """Mean and spread of a posterior."""
 
     def output_fractions(self, piece: str) -> Tensor:
-        *_, last = self.pieces[piece]
-        return torch.full((last.out_channels,), PRIOR_BITS, dtype=torch.int32)
+        return torch.full((self.outputs_of(piece),), PRIOR_BITS, dtype=torch.int32)
 
     def _tiled_top(self, like: Tensor, size: ImageSize) -> Tensor:
         return self.top.to(like)[:, None, None].expand(len(like), -1, *self.latent_sizes(size)[0])

@@ -153,7 +153,7 @@ def count_tables() -> CodingTables:
     """One negative binomial law for each of MEANS, from 0."""
     tables = [portable_frequencies(_negative_binomial(mean)) for mean in MEANS]
     starts = np.cumsum([0, *(len(table) for table in tables)])
-    return CodingTables(np.concatenate(tables), starts, np.zeros(len(tables), dtype=np.int64))
+    return CodingTables(np.concatenate(tables).astype(np.int32), starts, np.zeros(len(tables), dtype=np.int32))
 
 
 def _negative_binomial(mean: float) -> NDArray[np.float64]:

@@ -97,5 +97,4 @@ class ResNetVAE(Hierarchy):
     def output_fractions(self, piece: str) -> Tensor:
         if piece == "output":
             return torch.tensor(self.fractions, dtype=torch.int32)
-        *_, last = self.pieces[piece]
-        return torch.full((last.out_channels,), STATE_BITS, dtype=torch.int32)
+        return torch.full((self.outputs_of(piece),), STATE_BITS, dtype=torch.int32)
