@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.codec import ImageSize
+from lightning_modules.codec import CodingError, ImageSize
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.damage import damaged
 from lightning_modules.rec import blocks
@@ -83,11 +83,12 @@ class Sender:
 
     def __call__(self, level: int, prior: Prior) -> Tensor:
         cut = self._cuts[level]
-        posterior = self._networks.posterior(level, self._features[level], prior)
-        p = _portable(self._networks, prior)
-        encoded = self._coder.encode(
-            Gaussian(posterior.mean.double(), posterior.std.double()), p, cut.layout, cut.first
-        )
+        found = self._networks.posterior(level, self._features[level], prior)
+        q, p = Gaussian(found.mean.double(), found.std.double()), _portable(self._networks, prior)
+        try:
+            encoded = self._coder.encode(q, p, cut.layout, cut.first)
+        except ValueError as error:
+            raise CodingError(f"{error}; the model does not know such pictures, train it longer or on others") from None
         self.encoded.append(encoded)
         return on_grid(encoded.z)
 

@@ -20,7 +20,9 @@ from torch.nn.utils import parametrize
 FIRST_DEVIATION = 0.1
 DIRECTION_SCALE = 0.05
 """Standard deviation of the first directions; only their ratios count."""
-LEAST_VARIANCE = 1e-10
+LEAST_VARIANCE = 1e-4
+"""Of a channel before its gain, which is then 10: the highest block sees nothing but a learned constant, and a gain that
+made a tenth of that would blow up its first change."""
 LEAST_NORM = 1e-12
 
 Convolution = TypeVar("Convolution", nn.Conv2d, nn.ConvTranspose2d)
@@ -84,7 +86,7 @@ def _standardize(seen: list[bool], layer: Any, inputs: Any, output: Tensor) -> T
         return None
     seen.append(True)
     mean = output.mean((0, 2, 3))
-    scale = FIRST_DEVIATION / (output.var((0, 2, 3), unbiased=False) + LEAST_VARIANCE).sqrt()
+    scale = FIRST_DEVIATION / output.var((0, 2, 3), unbiased=False).clamp_min(LEAST_VARIANCE).sqrt()
     _log_gain(layer).copy_(scale.log())
     layer.bias.copy_(-mean * scale)
     return (output - mean.reshape(-1, 1, 1)) * scale.reshape(-1, 1, 1)
