@@ -107,7 +107,7 @@ class LosslessCodec(RecCodec):
     def constants(self) -> dict[str, Tensor]:
         if not isinstance(self.likelihood, SharedScale):
             return {}
-        in_levels = float(self.likelihood.log_scale) + math.log(LEVELS)
+        in_levels = float(self.likelihood.log_scale.detach()) + math.log(LEVELS)
         return {"log_scale": torch.tensor(round(in_levels * 2**SCALE_BITS))}
 
 

@@ -13,6 +13,7 @@ from lightning_modules.rec.codec import LN2, RecCodec, analytic
 from lightning_modules.rec.hierarchy import sampled_kl
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.rec.lossy_codec import LossyCodec
+from lightning_modules.rec.mnist_codec import MnistCodec
 from lightning_modules.rec.objectives import kl_with_free_nats
 from lightning_modules.rec.weight_norm import initialized_by_data
 
@@ -54,7 +55,7 @@ class LosslessModule(RecModule):
     free_nats: of each channel of each level, per image.
     """
 
-    codec: LosslessCodec
+    codec: LosslessCodec | MnistCodec
 
     def __init__(self, *, free_nats: float, **settings: Any) -> None:
         super().__init__(**settings)

@@ -47,7 +47,9 @@ def test_the_price_is_that_of_the_float_law() -> None:
     assert 8 * len(stack.to_bytes()) == pytest.approx(bits, abs=130)
     bounded = law.bounded()
     mean, log_scale = (torch.from_numpy(part).view(1, 3, -1, 1) for part in bounded[:2])
-    expected = PixelLaw(mean / UNIT, log_scale / 2**SCALE_BITS).log_mass(torch.from_numpy(values).view(1, 3, -1, 1).double())
+    expected = PixelLaw(mean / UNIT, log_scale / 2**SCALE_BITS).log_mass(
+        torch.from_numpy(values).view(1, 3, -1, 1).double()
+    )
     assert bits == pytest.approx(-float(expected.sum()) / np.log(2.0), rel=1e-4)
 
 

@@ -24,7 +24,9 @@ def test_a_mass_is_the_difference_of_two_distribution_functions_and_ends_take_th
     edges = [1.0 / (1.0 + math.exp(-(v - 0.5 - mean) / scale)) for v in range(257)]
     found = log_mass(VALUES, torch.tensor(mean), torch.tensor(math.log(scale), dtype=torch.float64)).exp()
     assert float(found[0]) == pytest.approx(edges[1], rel=1e-6)
-    assert [float(found[v]) for v in (1, 3, 20)] == pytest.approx([edges[v + 1] - edges[v] for v in (1, 3, 20)], rel=1e-6)
+    assert [float(found[v]) for v in (1, 3, 20)] == pytest.approx(
+        [edges[v + 1] - edges[v] for v in (1, 3, 20)], rel=1e-6
+    )
     assert float(found[255]) == pytest.approx(math.exp(-(254.5 - mean) / scale), rel=1e-6)
 
 
