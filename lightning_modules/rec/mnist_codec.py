@@ -25,7 +25,7 @@ from lightning_modules.rec.settings import Settings
 
 
 class MnistCodec(RecCodec):
-    """width, latents: of `MnistVAE`. A picture that is not black and white is made so: what is above a half is white."""
+    """width, latents: of `MnistVAE`. Pictures are made black and white: white is what is above a half."""
 
     codec_id = 128
     packaged_family = "rec_mnist"

@@ -1,7 +1,7 @@
 """The VAE of iREC's experiments on binarised MNIST: perceptrons of two hidden layers, 50 Gaussian latents.
 
-A larger picture is a board of digits: perceptrons are convolutions of 1x1 on fields of 28x28 pixels, each with latents of
-its own. Pixels are Bernoulli.
+A larger picture is a board of digits: perceptrons are convolutions of 1x1 on fields of 28x28 pixels, each with its own
+latents. Pixels are Bernoulli.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ FIRST_DEVIATION = 0.1
 DIRECTION_SCALE = 0.05
 """Standard deviation of the first directions; only their ratios count."""
 LEAST_VARIANCE = 1e-4
-"""Of a channel before its gain, which is then 10: the highest block sees nothing but a learned constant, and a gain that
-made a tenth of that would blow up its first change."""
+"""Of a channel before its gain, which is then 10: the highest block sees nothing but a learned constant, and a gain
+that made a tenth of that would blow up its first change."""
 LEAST_NORM = 1e-12
 
 Convolution = TypeVar("Convolution", nn.Conv2d, nn.ConvTranspose2d)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -46,14 +47,14 @@ def test_latents_and_outputs_have_the_sizes_that_are_told(size: tuple[int, int])
     assert output.shape == (2, 3, size[0] + 1, size[1] + 1)
 
 
-def filters(layer: torch.nn.Module) -> tuple[Tensor, Tensor]:
+def filters(layer: Any) -> tuple[Tensor, Tensor]:
     """exp(g) V / ||V|| and bias, by the paper's words."""
     gain, direction = layer.parametrizations.weight.original0, layer.parametrizations.weight.original1
     norms = torch.stack([row.norm() for row in direction])
     return direction * (gain.exp() / norms)[:, None, None, None], layer.bias
 
 
-def same(x: Tensor, layer: torch.nn.Module) -> Tensor:
+def same(x: Tensor, layer: Any) -> Tensor:
     return F.conv2d(x, *filters(layer), padding=1)
 
 
@@ -85,7 +86,7 @@ def test_the_evidence_bound_is_the_papers_formula() -> None:
             h = h + 0.1 * same(F.elu(both[:, 4:]), model.up_residuals[level - 1])
     h = model.top[None, :, None, None].expand(1, 6, 4, 3)
     for level in range(3):
-        both = same(F.elu(h), model.pieces[f"prior{level}"][1])
+        both = same(F.elu(h), model.layers_of(f"prior{level}")[1])
         shift = same(F.elu(h), model.shifts[level])
         p_mean, p_log, g = both[:, :2], both[:, 2:4].clamp(-10, 5), both[:, 4:]
         q_mean, q_log = up[level][0] + shift[:, :2], (up[level][1] + shift[:, 2:]).clamp(-10, 5)
@@ -93,9 +94,9 @@ def test_the_evidence_bound_is_the_papers_formula() -> None:
         log_q = -0.5 * ((z - q_mean) / q_log.exp()) ** 2 - q_log
         log_p = -0.5 * ((z - p_mean) / p_log.exp()) ** 2 - p_log
         assert found[level] == pytest.approx(float((log_q - log_p).sum()), rel=1e-10)
-        h = h + 0.1 * same(F.elu(torch.cat([g, z], 1)), model.pieces[f"merge{level}"][1])
-    weight = model.pieces["output"][1].weight
-    whole = F.conv_transpose2d(F.elu(h), weight, model.pieces["output"][1].bias, stride=2)
+        h = h + 0.1 * same(F.elu(torch.cat([g, z], 1)), model.layers_of(f"merge{level}")[1])
+    last: Any = model.layers_of("output")[1]
+    whole = F.conv_transpose2d(F.elu(h), last.weight, last.bias, stride=2)
     assert torch.allclose(output, whole[..., 1:-2, 1:-2], rtol=1e-10, atol=1e-10)
 
 

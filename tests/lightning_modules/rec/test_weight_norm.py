@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,11 +11,14 @@ from torch import nn
 from lightning_modules.rec.weight_norm import WeightNorm, conv, initialized_by_data, weight_normed
 
 
-@pytest.mark.parametrize(("layer", "axes"), [(nn.Conv2d(3, 5, 3), (1, 2, 3)), (nn.ConvTranspose2d(3, 5, 3), (0, 2, 3))])
-def test_the_norm_of_what_meets_in_an_output_is_the_exponential_of_its_gain(
-    layer: nn.Conv2d | nn.ConvTranspose2d, axes: tuple[int, ...]
-) -> None:
-    layer = weight_normed(layer)
+LAYERS: list[tuple[Any, tuple[int, ...]]] = [
+    (weight_normed(nn.Conv2d(3, 5, 3)), (1, 2, 3)),
+    (weight_normed(nn.ConvTranspose2d(3, 5, 3)), (0, 2, 3)),
+]
+
+
+@pytest.mark.parametrize(("layer", "axes"), LAYERS)
+def test_the_norm_of_what_meets_in_an_output_is_the_exponential_of_its_gain(layer: Any, axes: tuple[int, ...]) -> None:
     gains = torch.linspace(-1.0, 1.0, 5)
     layer.parametrizations.weight.original0.data.copy_(gains)
     assert torch.allclose(layer.weight.square().sum(axes).sqrt(), gains.exp(), rtol=1e-5)
