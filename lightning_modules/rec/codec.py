@@ -189,7 +189,14 @@ class RecCodec(Codec):
     def _read(self, sections: Sequence[Section], image_size: ImageSize) -> Integers:
         if len(sections) != 1:
             raise damaged(f"a file of this codec has 1 section, this one {len(sections)}")
-        settings, words = split(sections[0].payload)
+        integers = self.read_section(sections[0], image_size)
+        if self.crc_of_integers(integers) != sections[0].content_crc:
+            raise damaged("it decodes to other values than were coded")
+        return integers
+
+    def read_section(self, section: Section, image_size: ImageSize) -> Integers:
+        """All that one picture's section holds. Raises `DamagedFile`."""
+        settings, words = split(section.payload)
         stride = self.networks.stride
         size = (-(-image_size[0] // stride) * stride, -(-image_size[1] // stride) * stride)
         level_cuts = cuts(self.require_derived().expected_kl, self.networks.latent_sizes(size), settings)
@@ -197,8 +204,6 @@ class RecCodec(Codec):
         state = self._generate(size, next(self.parameters()).device, receiver)
         integers = self.pop_rest(receiver, state, settings, image_size)
         receiver.stack.expect_empty()
-        if self.crc_of_integers(integers) != sections[0].content_crc:
-            raise damaged("it decodes to other values than were coded")
         return integers
 
     def _generate(self, size: ImageSize, device: torch.device, draw: Sender | Receiver) -> Tensor:
@@ -263,9 +268,7 @@ class RecCodec(Codec):
         return [getattr(self, f"expected_kl{level}") for level in range(len(self.networks.channels))]
 
     def _sources(self) -> dict[str, Tensor]:
-        twins = tuple(f"networks.pieces.{name}." for name in self.with_twins)
-        named = {name: value for name, value in self.state_dict().items() if name.startswith((*twins, "expected_kl"))}
-        return named | self.constants()
+        return self.state_dict() | self.constants()
 
 
 def analytic(posterior: Gaussian, prior: Gaussian, z: Tensor) -> Tensor:

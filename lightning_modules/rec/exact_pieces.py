@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_modules.codec import ImageSize
 from lightning_modules.exact import ExactNetwork, part_of
@@ -68,11 +68,10 @@ def _inputs(networks: Hierarchy) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     device = next(networks.parameters()).device
 
-    def watched(name: str, piece: nn.Module) -> Piece:
+    def watched(name: str, piece: Piece) -> Piece:
         def run(value: Tensor) -> Tensor:
             seen[name] = value
-            output: Tensor = piece(value)
-            return output
+            return piece(value)
 
         return run
 
@@ -81,9 +80,9 @@ def _inputs(networks: Hierarchy) -> dict[str, Tensor]:
         noise = torch.randn(prior.mean.shape, generator=generator).to(prior.mean)
         return prior.mean + noise * networks.scale_map.trained(prior.spread)
 
-    pieces = {name: watched(name, piece) for name, piece in networks.pieces.items()}
+    pieces = {name: watched(name, piece) for name, piece in networks.trained.items()}
     like = torch.zeros(EXAMPLE_PICTURES, 1, device=device)
-    networks.output(pieces, networks.generate(pieces, like, _example_size(networks), from_prior))
+    networks.rehearse(pieces, like, _example_size(networks), from_prior)
     return seen
 
 

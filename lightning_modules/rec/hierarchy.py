@@ -82,11 +82,11 @@ class Hierarchy(nn.Module, ABC):
 
     @property
     def trained(self) -> dict[str, Piece]:
-        """The pieces themselves, for `generate`."""
+        """The pieces themselves, by name."""
         return dict(self.pieces.items())
 
     def layers_of(self, piece: str) -> nn.Sequential:
-        return cast(nn.Sequential, self.pieces[piece])
+        return cast(nn.Sequential, self.trained[piece])
 
     def outputs_of(self, piece: str) -> int:
         """Channels that a piece gives: those of its last layer, a convolution."""
@@ -116,6 +116,10 @@ class Hierarchy(nn.Module, ABC):
         """What a receiver computes with pieces once all z are known; where there is no such piece, the state."""
         del pieces
         return state
+
+    def rehearse(self, pieces: Mapping[str, Piece], like: Tensor, size: ImageSize, draw: Draw) -> None:
+        """Have every piece see what it sees in use, as nearly as can be without pictures."""
+        self.output(pieces, self.generate(pieces, like, size, draw))
 
     @abstractmethod
     def output_fractions(self, piece: str) -> Tensor:

@@ -1,7 +1,7 @@
 """Pixels onto an entropy coder's stack under discretised logistic laws, in integers: the same on every machine.
 
-A value is eight binary decisions (`lightning_modules/rec/decisions.py`). Masses come from one table for each scale, made
-by portable arithmetic, so laws may differ from pixel to pixel at no cost. Legend: C channels, N pixels of one.
+A value is eight binary decisions (`lightning_modules/rec/decisions.py`). Masses come from one table for each scale,
+made by portable arithmetic, so laws may differ from pixel to pixel at no cost. Legend: C channels, N pixels of one.
 """
 
 from __future__ import annotations

@@ -8,19 +8,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.codec import CodingError, Estimate, ImageSize, Integers
+from lightning_modules.codec import Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
 from lightning_modules.coding.ans import AnsStack
+from lightning_modules.coding.bits_back import expect_seeded
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.damage import damaged
-from lightning_modules.image_padding import crop
+from lightning_modules.hyperprior.codec import full_precision
+from lightning_modules.image_padding import crop, pad_to_multiple
+from lightning_modules.rec.back_coding import Hierarchical, Pushed, read, single, write
 from lightning_modules.rec.codec import LN2, RecCodec
 from lightning_modules.rec.level_coding import Receiver
 from lightning_modules.rec.logistic_code import IntegerLaw, pop_pixels, push_pixels
 from lightning_modules.rec.pixel_likelihood import LEVELS, LIKELIHOODS, MEAN_BITS, SCALE_BITS, OwnScales, SharedScale
 from lightning_modules.rec.resnet_vae import ResNetVAE
-from lightning_modules.rec.settings import Settings
+from lightning_modules.rec.settings import BackSettings, Settings, is_back, split_back
 
 HALF = (LEVELS // 2 << MEAN_BITS) - (1 << MEAN_BITS - 1)
 """What a network's 0 stands for as a mean, in 2^-MEAN_BITS."""
@@ -40,7 +44,7 @@ class LosslessCodec(RecCodec):
         law = LIKELIHOODS[likelihood]
         networks = ResNetVAE(depth=depth, width=width, latent_width=latent_width, output_fractions=law.fractions)
         sizes = {"depth": depth, "width": width, "latent_width": latent_width, "likelihood": likelihood}
-        super().__init__(networks, tuple(networks.pieces), sizes)
+        super().__init__(networks, tuple(networks.trained), sizes)
         self.likelihood: SharedScale | OwnScales = law()
 
     @classmethod
@@ -68,18 +72,61 @@ class LosslessCodec(RecCodec):
     # ---- files
 
     def settings_for(self, x: Tensor, settings: Settings) -> Settings:
-        return settings._replace(gray=bool((x[:, :1] == x).all()))
+        return settings._replace(gray=_is_gray(x))
 
     def push_rest(self, stack: AnsStack, x: Tensor, state: Tensor, settings: Settings) -> dict[str, float]:
-        channels = 1 if settings.gray else 3
-        values = pixels_of(x).reshape(3, -1)[:channels].astype(np.int64)
-        return {"pixels": push_pixels(stack, values, self._law(state, size_of(x)))}
+        return {"pixels": self._push_pixels(stack, x, state, settings.gray)}
 
     def pop_rest(self, receiver: Receiver, state: Tensor, settings: Settings, image_size: ImageSize) -> Integers:
-        values = pop_pixels(receiver.stack, 1 if settings.gray else 3, self._law(state, image_size))
-        if receiver.stack.is_exhausted():
+        return {"x": self._pop_pixels(receiver.stack, state, settings.gray, image_size)}
+
+    @full_precision
+    def encode_back(self, latents: Latents, bits: int) -> Coded:
+        """One picture by bits-back coding, alone, under seeded initial bits. bits: cells of a latent are 2^bits."""
+        self.update()
+        x = latents.variables["x"]
+        head = BackSettings(bits, gray=_is_gray(x))
+        padded = pad_to_multiple(x, self.networks.stride)
+        model = Hierarchical(self.networks, self.require_derived().pieces, bits)
+
+        def onto(stack: AnsStack) -> Pushed:
+            values = (padded * (LEVELS - 1.0)).round()
+            return write(stack, model, values, lambda state: self._push_pixels(stack, x, state, head.gray))
+
+        sizes = self.networks.latent_sizes(size_of(padded))
+        dimensions = sum(c * h * w for c, (h, w) in zip(self.networks.channels, sizes, strict=True))
+        words, pushed, initial = single(onto, float(bits * dimensions))
+        section = Section(head.to_bytes() + words, self.crc_of(x, []))
+        accounts = {"initial": initial, "net": sum(pushed.bits.values())}
+        return Coded([section], {**pushed.bits, "initial": initial}, accounts)
+
+    def read_section(self, section: Section, image_size: ImageSize) -> Integers:
+        if not is_back(section.payload):
+            return super().read_section(section, image_size)
+        head, words = split_back(section.payload)
+        stack, found = AnsStack.from_bytes(words), {}
+        stride = self.networks.stride
+        size = (-(-image_size[0] // stride) * stride, -(-image_size[1] // stride) * stride)
+
+        def popped(state: Tensor) -> Tensor:
+            found["x"] = self._pop_pixels(stack, state, head.gray, image_size)
+            return pad_to_multiple(torch.from_numpy(found["x"].astype(np.float32))[None], stride).to(state.device)
+
+        model = Hierarchical(self.networks, self.require_derived().pieces, head.bits)
+        read(stack, model, size, next(self.parameters()).device, popped)
+        expect_seeded(stack)
+        return found
+
+    def _push_pixels(self, stack: AnsStack, x: Tensor, state: Tensor, gray: bool) -> float:
+        values = pixels_of(x).reshape(3, -1)[: 1 if gray else 3].astype(np.int64)
+        return push_pixels(stack, values, self._law(state, size_of(x)))
+
+    def _pop_pixels(self, stack: AnsStack, state: Tensor, gray: bool, size: ImageSize) -> NDArray[np.int32]:
+        """(3, H, W)"""
+        values = pop_pixels(stack, 1 if gray else 3, self._law(state, size))
+        if stack.is_exhausted():
             raise damaged("the coded data end before the last pixel")
-        return {"x": np.broadcast_to(values.astype(np.int32).reshape(-1, *image_size), (3, *image_size))}
+        return np.broadcast_to(values.astype(np.int32).reshape(-1, *size), (3, *size))
 
     def crc_of(self, x: Tensor, encoded: Sequence[Any]) -> int:
         """Of the pixels, which are right only if everything before them was."""
@@ -115,6 +162,10 @@ def pixels_of(x: Tensor) -> np.ndarray:
     """One picture (1, 3, H, W) in [0, 1] as 8-bit integers (3, H, W)."""
     pixels: np.ndarray = (x[0] * (LEVELS - 1.0)).round().to("cpu", torch.int32).numpy()
     return pixels
+
+
+def _is_gray(x: Tensor) -> bool:
+    return bool((x[:, :1] == x).all())
 
 
 def size_of(x: Tensor) -> ImageSize:

@@ -24,8 +24,10 @@ from lightning_modules.rec.weight_norm import conv, weight_normed
 
 RESIDUAL = 0.1
 KERNEL, STRIDE = 5, 2
-PADDING = (1, 2)
-"""Before and after, along each axis, of the stem's input."""
+PADDING = 1
+"""On every side, and of the stem's input one more below and right."""
+COARSE = 8
+"""Pixels of what random pictures are made of, in `rehearse`."""
 STATE_BITS = 16
 """Fractional bits of what the integer twins give to the state h and the priors."""
 
@@ -41,7 +43,7 @@ class ResNetVAE(Hierarchy):
         self.channels = (latent_width,) * depth
         self.width = width
         self.fractions = tuple(output_fractions)
-        self.stem = weight_normed(nn.Conv2d(3, width, KERNEL, STRIDE))
+        self.stem = weight_normed(nn.Conv2d(3, width, KERNEL, STRIDE, PADDING))
         up = [conv(width, 2 * latent_width + (width if level else 0)) for level in range(depth)]
         self.up_features = nn.ModuleList(up)
         self.up_residuals = nn.ModuleList([conv(width, width) for _ in range(depth - 1)])
@@ -51,7 +53,7 @@ class ResNetVAE(Hierarchy):
         for level in range(depth):
             blocks[f"prior{level}"] = nn.Sequential(nn.ELU(), conv(width, 2 * latent_width + width))
             blocks[f"merge{level}"] = nn.Sequential(nn.ELU(), conv(width + latent_width, width))
-        last = weight_normed(nn.ConvTranspose2d(width, len(output_fractions), KERNEL, STRIDE, PADDING[0]))
+        last = weight_normed(nn.ConvTranspose2d(width, len(output_fractions), KERNEL, STRIDE, PADDING))
         self.pieces = nn.ModuleDict(blocks | {"output": nn.Sequential(nn.ELU(), last)})
 
     @property
@@ -61,24 +63,46 @@ class ResNetVAE(Hierarchy):
     def latent_sizes(self, size: ImageSize) -> list[ImageSize]:
         return [(size[0] // STRIDE, size[1] // STRIDE)] * self.depth
 
+    @property
+    def trained(self) -> dict[str, Piece]:
+        """Those of the sender, too: `stem`, and `up`, `residual`, `shift` of each level."""
+        sender: dict[str, Piece] = {"stem": nn.Sequential(self.stem)}
+        for level in range(self.depth):
+            sender[f"up{level}"] = nn.Sequential(nn.ELU(), self.up_features[level])
+            sender[f"shift{level}"] = nn.Sequential(nn.ELU(), self.shifts[level])
+            if level:
+                sender[f"residual{level}"] = nn.Sequential(nn.ELU(), self.up_residuals[level - 1])
+        return super().trained | sender
+
     def infer(self, x: Tensor) -> list[Tensor]:
-        """Of each block, mean and logarithm of the deviation, (B, 2 C, h, w)."""
-        before, after = PADDING
-        centred = (x * 255.0 + 0.5) / 256.0 - 0.5
-        h = self.stem(F.pad(centred, (before, after, before, after)))
+        return self.infer_with(self.trained, (x * 255.0 + 0.5) / 256.0 - 0.5)
+
+    def infer_with(self, pieces: Mapping[str, Piece], centred: Tensor) -> list[Tensor]:
+        """Of each block, mean and logarithm of the deviation, (B, 2 C, h, w).
+
+        centred: (B, 3, H, W), (v + 1/2) / 256 - 1/2 of values v in 0 ... 255.
+        """
+        h = pieces["stem"](F.pad(centred, (0, 1, 0, 1)))
         features: list[Tensor] = []
         for level in reversed(range(self.depth)):
             sizes = [2 * self.channels[level], self.width if level else 0]
-            feature, inner = self.up_features[level](F.elu(h)).split(sizes, dim=1)
+            feature, inner = pieces[f"up{level}"](h).split(sizes, dim=1)
             features.append(feature)
             if level:
-                h = h + RESIDUAL * self.up_residuals[level - 1](F.elu(inner))
+                step = pieces[f"residual{level}"](inner) * RESIDUAL
+                h = h + step
         return features[::-1]
 
     def posterior(self, level: int, feature: Tensor, prior: Prior) -> Gaussian:
-        """prior.context: the state h."""
-        mean, spread = (feature + self.shifts[level](F.elu(prior.context.to(feature)))).chunk(2, dim=1)
+        mean, spread = self.posterior_with(self.trained, level, feature, prior)
         return Gaussian(mean, self.scale_map.trained(spread))
+
+    def posterior_with(
+        self, pieces: Mapping[str, Piece], level: int, feature: Tensor, prior: Prior
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the deviation. prior.context: the state h."""
+        mean, spread = (feature + pieces[f"shift{level}"](prior.context.to(feature))).chunk(2, dim=1)
+        return mean, spread
 
     def generate(self, pieces: Mapping[str, Piece], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
         """The state h, (B, width, h, w)."""
@@ -93,6 +117,18 @@ class ResNetVAE(Hierarchy):
     def output(self, pieces: Mapping[str, Piece], state: Tensor) -> Tensor:
         """From the last state to the law's parameters, (B, outputs, 2 h + 1, 2 w + 1), to be cropped."""
         return pieces["output"](state)
+
+    def rehearse(self, pieces: Mapping[str, Piece], like: Tensor, size: ImageSize, draw: Draw) -> None:
+        """Inference, too, on random pictures that have every value."""
+        generator = torch.Generator().manual_seed(1)
+        coarse = torch.rand(len(like), 3, *[side // COARSE for side in size], generator=generator).to(like)
+        features = self.infer_with(pieces, F.interpolate(coarse, size, mode="bilinear") - 0.5)
+
+        def observed(level: int, prior: Prior) -> Tensor:
+            self.posterior_with(pieces, level, features[level], prior)
+            return draw(level, prior)
+
+        super().rehearse(pieces, like, size, observed)
 
     def output_fractions(self, piece: str) -> Tensor:
         if piece == "output":

@@ -11,6 +11,7 @@ from lightning_modules.rec.beam_search import BeamSearch
 from lightning_modules.rec.candidate_noise import Independent, Mirrored, SignFlipped
 from lightning_modules.rec.coder import Coder
 from lightning_modules.rec.index_coding import IndexCode, UniformCode, ZipfCode
+from lightning_modules.rec.quantile_code import MOST_BITS
 from lightning_modules.rec.schedule import EqualKL, PowerLaw, Schedule, SharedEqualKL
 
 NOISES: tuple[type[Mirrored] | type[SignFlipped] | type[Independent], ...] = (Mirrored, SignFlipped, Independent)
@@ -20,7 +21,8 @@ SCHEDULES: tuple[type[EqualKL] | type[SharedEqualKL] | type[PowerLaw], ...] = (E
 KL_UNIT = 1 << 10
 """KL of a variable is given in multiples of 1 / KL_UNIT nat."""
 KIND_BITS = 2
-_ZIPF, _GRAY = 1 << 2 * KIND_BITS, 2 << 2 * KIND_BITS
+_ZIPF, _GRAY, _BACK = 1 << 2 * KIND_BITS, 2 << 2 * KIND_BITS, 4 << 2 * KIND_BITS
+"""Flags of the first byte. The last one: the file was made by bits-back coding, and the next byte is `bits`."""
 _FIXED = struct.Struct("<BHHHHI")
 
 
@@ -107,3 +109,25 @@ def split(payload: bytes) -> tuple[Settings, bytes]:
         ),
         payload[_FIXED.size :],
     )
+
+
+class BackSettings(NamedTuple):
+    """Of a file made by bits-back coding. bits: cells of a latent are 2^bits. gray: as of `Settings`."""
+
+    bits: int
+    gray: bool
+
+    def to_bytes(self) -> bytes:
+        return bytes([_BACK | _GRAY * self.gray, self.bits])
+
+
+def is_back(payload: bytes) -> bool:
+    """Whether a section was made by bits-back coding."""
+    return bool(payload) and bool(payload[0] & _BACK)
+
+
+def split_back(payload: bytes) -> tuple[BackSettings, bytes]:
+    """Settings, and the coded words behind them. Raises `DamagedFile`."""
+    if len(payload) < 2 or payload[0] & ~(_BACK | _GRAY) or not 1 <= payload[1] <= MOST_BITS:
+        raise damaged("a bits-back section asks for what none has")
+    return BackSettings(payload[1], bool(payload[0] & _GRAY)), payload[2:]

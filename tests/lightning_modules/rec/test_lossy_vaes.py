@@ -70,7 +70,7 @@ def test_every_parameter_has_a_part_in_the_loss(name: str) -> None:
 
 def test_portable_deviations_are_those_of_training() -> None:
     spread = torch.linspace(-60.0, 60.0, 2001, dtype=torch.float64)
-    assert torch.allclose(SOFTPLUS.portable(spread), SOFTPLUS.trained(spread), rtol=1e-8, atol=0.0)
+    assert torch.allclose(SOFTPLUS.portable(spread), SOFTPLUS.trained(spread), rtol=1e-6, atol=0.0)
 
 
 def test_free_nats_bound_each_channels_batch_mean_from_below() -> None:

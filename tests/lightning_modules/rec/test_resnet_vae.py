@@ -93,7 +93,7 @@ def test_the_evidence_bound_is_the_papers_formula() -> None:
         z = q_mean + noise[level] * q_log.exp()
         log_q = -0.5 * ((z - q_mean) / q_log.exp()) ** 2 - q_log
         log_p = -0.5 * ((z - p_mean) / p_log.exp()) ** 2 - p_log
-        assert found[level] == pytest.approx(float((log_q - log_p).sum()), rel=1e-10)
+        assert found[level] == pytest.approx(float((log_q - log_p).detach().sum()), rel=1e-10)
         h = h + 0.1 * same(F.elu(torch.cat([g, z], 1)), model.layers_of(f"merge{level}")[1])
     last: Any = model.layers_of("output")[1]
     whole = F.conv_transpose2d(F.elu(h), last.weight, last.bias, stride=2)

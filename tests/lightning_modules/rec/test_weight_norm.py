@@ -10,7 +10,6 @@ from torch import nn
 
 from lightning_modules.rec.weight_norm import WeightNorm, conv, initialized_by_data, weight_normed
 
-
 LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (weight_normed(nn.Conv2d(3, 5, 3)), (1, 2, 3)),
     (weight_normed(nn.ConvTranspose2d(3, 5, 3)), (0, 2, 3)),
