@@ -28,6 +28,7 @@ from lightning_modules.rec.beam_search import BeamSearch
 from lightning_modules.rec.candidate_noise import Mirrored
 from lightning_modules.rec.coder import Coder
 from lightning_modules.rec.derived_state import Derived, derive
+from lightning_modules.rec.exact_pieces import implied_layers
 from lightning_modules.rec.file_coder import FileCoder
 from lightning_modules.rec.hierarchy import Hierarchy, Prior, analytic_kl
 from lightning_modules.rec.level_coding import Receiver, Sender, cuts
@@ -214,6 +215,25 @@ class RecCodec(Codec):
         """What a picture's own file says."""
         del x
         return settings
+
+    @classmethod
+    @abstractmethod
+    def sizes(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The constructor's arguments that shapes tell, of weights or of a stored model. Raises `CodingError`."""
+
+    @classmethod
+    def of_sizes(cls, sizes: Mapping[str, Any]) -> RecCodec:
+        """A codec without training."""
+        return cls(**sizes)
+
+    @classmethod
+    def implied_weights(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of networks with integer twins, as these say."""
+        if not any(name.startswith("exact.") for name in state):
+            return {}
+        codec = cls.of_sizes(cls.sizes(state))
+        pieces = Derived.from_state(codec.networks, codec.with_twins, state).pieces
+        return {f"networks.{name}": value for name, value in implied_layers(codec.networks, pieces).items()}
 
     @abstractmethod
     def push_rest(self, stack: AnsStack, x: Tensor, state: Tensor, settings: Settings) -> dict[str, float]:

@@ -9,18 +9,24 @@ that a receiver computes is equal to the last bit on every machine. See docs/exa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from lightning_modules.codec import ImageSize
 from lightning_modules.exact import ExactNetwork, part_of
-from lightning_modules.exact_export import export
+from lightning_modules.exact_export import export, float_weights
 from lightning_modules.rec.hierarchy import Hierarchy, Piece, Prior
 
 EXAMPLE_SIDE = 256
 """Pixels of the pictures that units are chosen with: samples of the model itself."""
 EXAMPLE_PICTURES = 2
+
+TABLE, FUNCTIONS = ".table", "functions."
+ORIGINAL = "parametrizations.weight.original"
+"""Where torch keeps what a parametrised weight is made of."""
 
 
 class ExactPiece:
@@ -49,16 +55,51 @@ def export_pieces(networks: Hierarchy, names: Iterable[str]) -> ExactPieces:
 
 
 def pieces_state(pieces: Mapping[str, ExactPiece]) -> dict[str, Tensor]:
-    """Every integer of the twins, by piece and name."""
-    return {f"{name}.{key}": value for name, piece in pieces.items() for key, value in piece.network.state().items()}
+    """Every integer of the twins, by piece and name. Tables of functions, of which many are equal, have numbers there,
+    and stand once under `functions`.
+    """
+    state: dict[str, Tensor] = {}
+    tables: list[Tensor] = []
+    for name, piece in pieces.items():
+        for key, value in piece.network.state().items():
+            if key.endswith(TABLE):
+                known = next((k for k, table in enumerate(tables) if torch.equal(table, value)), len(tables))
+                tables += [value] if known == len(tables) else []
+                state[f"{name}.{key}"] = torch.tensor(known, dtype=torch.int32)
+            else:
+                state[f"{name}.{key}"] = value
+    return state | {f"{FUNCTIONS}{k}": table for k, table in enumerate(tables)}
 
 
 def pieces_from_state(networks: Hierarchy, names: Iterable[str], state: Mapping[str, Tensor]) -> ExactPieces:
     """The inverse of `pieces_state`; errors as `ExactNetwork.from_state`."""
-    return {
-        name: ExactPiece(ExactNetwork.from_state(networks.layers_of(name), part_of(state, f"{name}.")))
-        for name in names
-    }
+    pieces: ExactPieces = {}
+    for name in names:
+        own = part_of(state, f"{name}.")
+        own |= {key: state[f"{FUNCTIONS}{int(value)}"] for key, value in own.items() if key.endswith(TABLE)}
+        pieces[name] = ExactPiece(ExactNetwork.from_state(networks.layers_of(name), own))
+    return pieces
+
+
+def implied_layers(networks: Hierarchy, pieces: Mapping[str, ExactPiece]) -> dict[str, Tensor]:
+    """The parameters that the twins stand for, in float32, by their names in `networks`."""
+    names = {module: name for name, module in networks.named_modules()}
+    implied: dict[str, Tensor] = {}
+    for piece, twin in pieces.items():
+        found = float_weights(twin.network)
+        for place, layer in enumerate(networks.layers_of(piece)):
+            if f"{place}.weight" in found:
+                implied |= _parameters(layer, names[layer], found[f"{place}.weight"], found[f"{place}.bias"])
+    return implied
+
+
+def _parameters(layer: Any, name: str, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """Of a layer with this weight and bias, by name."""
+    of_bias = {} if layer.bias is None else {f"{name}.bias": bias}
+    if not parametrize.is_parametrized(layer, "weight"):
+        return {f"{name}.weight": weight} | of_bias
+    log_gain, direction = layer.parametrizations.weight[0].right_inverse(weight)
+    return {f"{name}.{ORIGINAL}0": log_gain, f"{name}.{ORIGINAL}1": direction} | of_bias
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from lightning_modules.rec.pixel_likelihood import LEVELS, LIKELIHOODS, MEAN_BIT
 from lightning_modules.rec.resnet_vae import ResNetVAE
 from lightning_modules.rec.settings import BackSettings, Settings, is_back, split_back
 
+LEVEL = r"expected_kl\d+"
+"""Names of buffers, of which each block has one."""
 HALF = (LEVELS // 2 << MEAN_BITS) - (1 << MEAN_BITS - 1)
 """What a network's 0 stands for as a mean, in 2^-MEAN_BITS."""
 
@@ -50,14 +53,17 @@ class LosslessCodec(RecCodec):
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> LosslessCodec:
         del hyperparameters
-        depth = sum(name.startswith("networks.pieces.prior") and name.endswith(".bias") for name in state)
-        top, shift = state.get("networks.top"), state.get("networks.shifts.0.bias")
-        if not depth or top is None or shift is None:
-            raise CodingError(f"not a {cls.kind}: it has no networks.pieces.prior0, networks.top or networks.shifts.0")
-        law = "shared_scale" if "likelihood.log_scale" in state else "own_scales"
-        codec = cls(depth=depth, width=len(top), latent_width=len(shift) // 2, likelihood=law)
+        codec = cls(**cls.sizes(state))
         codec.load_weights(state)
         return codec
+
+    @classmethod
+    def sizes(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        top, levels = state.get("networks.top"), [state[name] for name in state if re.fullmatch(LEVEL, name)]
+        if top is None or not levels or "networks.synthesis.0.bias" in state:
+            raise CodingError(f"not a {cls.kind}: it has no networks.top or expected_kl0, or it has networks.synthesis")
+        law = "shared_scale" if "likelihood.log_scale" in state else "own_scales"
+        return {"depth": len(levels), "width": len(top), "latent_width": len(levels[0]), "likelihood": law}
 
     # ---- in floating point
 

@@ -39,15 +39,23 @@ class LossyCodec(RecCodec):
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> LossyCodec:
+        codec = cls(**cls.sizes(state), lmbda=float(hyperparameters["lmbda"]))
+        codec.load_weights(state)
+        return codec
+
+    @classmethod
+    def of_sizes(cls, sizes: Mapping[str, Any]) -> LossyCodec:
+        return cls(**sizes, lmbda=0.0)
+
+    @classmethod
+    def sizes(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
         names = {"networks.hyper_analysis.0.bias": "two_levels", "networks.inference.level3.0.bias": "four_levels"}
         top, last = state.get("networks.top"), state.get("networks.synthesis.0.bias")
         if top is None or last is None:
             raise CodingError(f"not a {cls.kind}: it has no networks.top or networks.synthesis.0.bias")
         architecture = next((name for key, name in names.items() if key in state), "one_level")
         widths = [len(last)] if architecture == "one_level" else [len(last), len(top)]
-        codec = cls(architecture=architecture, widths=widths, lmbda=float(hyperparameters["lmbda"]))
-        codec.load_weights(state)
-        return codec
+        return {"architecture": architecture, "widths": widths}
 
     def pictures(self, state: Tensor, size: ImageSize) -> Tensor:
         """(B, 3, *size), not clamped, of what `generate` gives."""

@@ -39,12 +39,16 @@ class MnistCodec(RecCodec):
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> MnistCodec:
         del hyperparameters
-        first = state.get("networks.pieces.output.0.weight")
-        if first is None or first.ndim != 4:
-            raise CodingError(f"not a {cls.kind}: it has no networks.pieces.output.0.weight of 4 dimensions")
-        codec = cls(width=first.shape[0], latents=first.shape[1])
+        codec = cls(**cls.sizes(state))
         codec.load_weights(state)
         return codec
+
+    @classmethod
+    def sizes(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        first, latents = state.get("networks.encoder.0.bias"), state.get("expected_kl0")
+        if first is None or latents is None:
+            raise CodingError(f"not a {cls.kind}: it has no networks.encoder.0.bias or expected_kl0")
+        return {"width": len(first), "latents": len(latents)}
 
     def pixel_bits(self, x: Tensor, state: Tensor) -> Tensor:
         """(B,) -log2 P of the picture in black and white."""

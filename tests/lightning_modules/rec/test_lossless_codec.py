@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lightning_modules.checkpoints.packaged_model import load_model, round_for_storage, save_model
 from lightning_modules.codec import Coded, CodingError, DamagedFile, PixelFormat, WrongModel
@@ -147,6 +148,11 @@ def test_weights_rounded_for_storage_still_code(tmp_path: Path) -> None:
     codec = lossless_codec()
     round_for_storage(codec)
     save_model(codec, tmp_path / "small.safetensors")
+    stored = load_file(tmp_path / "small.safetensors")
+    left = {name for name, _ in codec.named_parameters()} & set(stored)
+    assert left == {"networks.top"}, "integers imply all other weights"
+    tables = [value for value in stored.values() if value.numel() == 1 << 16]
+    assert all(not torch.equal(a, b) for k, a in enumerate(tables) for b in tables[:k])
     loaded = load_model(tmp_path / "small.safetensors")
     x = picture(8, 8)
     assert torch.equal(loaded.decode(codec.encode(codec.analyze(x)).sections, (8, 8)), x)

@@ -56,7 +56,7 @@ def test_a_receiver_elsewhere_has_the_same_samples(codec: LossyCodec, coded: Cod
 def test_samples_stand_where_posteriors_do(codec: LossyCodec) -> None:
     """Of a level with much KL, coded samples lie within a few deviations of the posterior's mean."""
     x = picture(64, 64)
-    features = codec.networks.infer(x)
+    features = [feature.detach() for feature in codec.networks.infer(x)]
     (integers,) = codec.read_integers([codec.encode(codec.analyze(x)).sections], (64, 64))
     assert not isinstance(integers, CodingError)
     z = torch.from_numpy(integers["z0"] * 2.0**-GRID_BITS)[None]
