@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from lightning_modules.codec import ImageSize
-from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back import TooFewBits
 from lightning_modules.rec import decisions
@@ -114,20 +113,3 @@ def read(
     for level in reversed(range(len(levels))):
         cells = model.posterior(level, features[level], levels[level].prior)
         decisions.put(stack, list(decisions.decided(levels[level].cells, model.bits, cells.below)))
-
-
-def single(write_onto: Callable[[AnsStack], Pushed], expected_bits: float) -> tuple[bytes, Pushed, float]:
-    """One picture under as many seeded words as its draws take: its words, costs, and initial bits.
-
-    expected_bits: of the draws, roughly.
-    """
-    words = int(expected_bits / 32.0) + 64
-    while True:
-        stack = bits_back.stack_of(bits_back.seeded_bytes(words))
-        initial = stack.bits
-        try:
-            pushed = write_onto(stack)
-        except TooFewBits:
-            words *= 2
-            continue
-        return stack.to_bytes()[4 * pushed.low :], pushed, initial - 32.0 * pushed.low

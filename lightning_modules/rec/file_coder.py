@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from lightning_modules.codec import Codec, Coded, CodingError, Latents
 from lightning_modules.rec.coder import Coder
-from lightning_modules.rec.quantile_code import MOST_BITS
 from lightning_modules.rec.settings import settings_of
 
 
@@ -37,24 +36,3 @@ class FileCoder:
                 "of relative entropy coding"
             )
         return [encode_with(latents, self) for latents in images]
-
-
-class BackCoder:
-    """Bits-back coding of each picture by itself, under seeded initial bits. bits: cells of a latent are 2^bits."""
-
-    together = 1
-
-    def __init__(self, *, bits: int) -> None:
-        if not 1 <= bits <= MOST_BITS:
-            raise CodingError(f"coder.bits={bits}: a latent has 2 to 2^{MOST_BITS} cells, so give 1 ... {MOST_BITS}")
-        self.bits = bits
-
-    @property
-    def key(self) -> str:
-        return f"back_{self.bits}"
-
-    def encode(self, codec: Codec, images: Sequence[Latents]) -> list[Coded]:
-        encode_back = getattr(codec, "encode_back", None)
-        if encode_back is None:
-            raise CodingError(f"{type(codec).__name__} is not lossless, or not of this room; use coder=separate")
-        return [encode_back(latents, self.bits) for latents in images]

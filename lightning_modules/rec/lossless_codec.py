@@ -12,20 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.codec import Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
+from lightning_modules.codec import Chain, Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
 from lightning_modules.coding.ans import AnsStack
-from lightning_modules.coding.bits_back import expect_seeded
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.damage import damaged
 from lightning_modules.hyperprior.codec import full_precision
-from lightning_modules.image_padding import crop, pad_to_multiple
-from lightning_modules.rec.back_coding import Hierarchical, Pushed, read, single, write
+from lightning_modules.image_padding import crop
+from lightning_modules.rec import logistic_code
+from lightning_modules.rec.back_files import chain_of, encode_back, read_alone, read_files
 from lightning_modules.rec.codec import LN2, RecCodec
 from lightning_modules.rec.level_coding import Receiver
-from lightning_modules.rec.logistic_code import IntegerLaw, pop_pixels, push_pixels
+from lightning_modules.rec.logistic_code import IntegerLaw
 from lightning_modules.rec.pixel_likelihood import LEVELS, LIKELIHOODS, MEAN_BITS, SCALE_BITS, OwnScales, SharedScale
 from lightning_modules.rec.resnet_vae import ResNetVAE
-from lightning_modules.rec.settings import BackSettings, Settings, is_back, split_back
+from lightning_modules.rec.settings import Settings, is_back
 
 LEVEL = r"expected_kl\d+"
 """Names of buffers, of which each block has one."""
@@ -78,58 +78,39 @@ class LosslessCodec(RecCodec):
     # ---- files
 
     def settings_for(self, x: Tensor, settings: Settings) -> Settings:
-        return settings._replace(gray=_is_gray(x))
+        return settings._replace(gray=is_gray(x))
 
     def push_rest(self, stack: AnsStack, x: Tensor, state: Tensor, settings: Settings) -> dict[str, float]:
-        return {"pixels": self._push_pixels(stack, x, state, settings.gray)}
+        return {"pixels": self.push_pixels(stack, x, state, settings.gray)}
 
     def pop_rest(self, receiver: Receiver, state: Tensor, settings: Settings, image_size: ImageSize) -> Integers:
-        return {"x": self._pop_pixels(receiver.stack, state, settings.gray, image_size)}
-
-    @full_precision
-    def encode_back(self, latents: Latents, bits: int) -> Coded:
-        """One picture by bits-back coding, alone, under seeded initial bits. bits: cells of a latent are 2^bits."""
-        self.update()
-        x = latents.variables["x"]
-        head = BackSettings(bits, gray=_is_gray(x))
-        padded = pad_to_multiple(x, self.networks.stride)
-        model = Hierarchical(self.networks, self.require_derived().pieces, bits)
-
-        def onto(stack: AnsStack) -> Pushed:
-            values = (padded * (LEVELS - 1.0)).round()
-            return write(stack, model, values, lambda state: self._push_pixels(stack, x, state, head.gray))
-
-        sizes = self.networks.latent_sizes(size_of(padded))
-        dimensions = sum(c * h * w for c, (h, w) in zip(self.networks.channels, sizes, strict=True))
-        words, pushed, initial = single(onto, float(bits * dimensions))
-        section = Section(head.to_bytes() + words, self.crc_of(x, []))
-        accounts = {"initial": initial, "net": sum(pushed.bits.values())}
-        return Coded([section], {**pushed.bits, "initial": initial}, accounts)
+        return {"x": self.pop_pixels(receiver.stack, state, settings.gray, image_size)}
 
     def read_section(self, section: Section, image_size: ImageSize) -> Integers:
-        if not is_back(section.payload):
-            return super().read_section(section, image_size)
-        head, words = split_back(section.payload)
-        stack, found = AnsStack.from_bytes(words), {}
-        stride = self.networks.stride
-        size = (-(-image_size[0] // stride) * stride, -(-image_size[1] // stride) * stride)
+        if is_back(section.payload):
+            return read_alone(self, section, image_size)
+        return super().read_section(section, image_size)
 
-        def popped(state: Tensor) -> Tensor:
-            found["x"] = self._pop_pixels(stack, state, head.gray, image_size)
-            return pad_to_multiple(torch.from_numpy(found["x"].astype(np.float32))[None], stride).to(state.device)
+    def encode_back(self, images: Sequence[Latents], mode: str) -> list[Coded]:
+        """By bits-back coding. mode: single or chained."""
+        return encode_back(self, images, mode)
 
-        model = Hierarchical(self.networks, self.require_derived().pieces, head.bits)
-        read(stack, model, size, next(self.parameters()).device, popped)
-        expect_seeded(stack)
-        return found
+    def chain_of(self, sections: Sequence[Section]) -> Chain | None:
+        return chain_of(sections)
 
-    def _push_pixels(self, stack: AnsStack, x: Tensor, state: Tensor, gray: bool) -> float:
+    @full_precision
+    def read_together(self, files: Sequence[tuple[Sequence[Section], ImageSize]]) -> list[Integers | CodingError]:
+        """Those of a chain are needed all at once; a fault of one is a fault of all."""
+        self.update()
+        return read_files(self, files)
+
+    def push_pixels(self, stack: AnsStack, x: Tensor, state: Tensor, gray: bool) -> float:
         values = pixels_of(x).reshape(3, -1)[: 1 if gray else 3].astype(np.int64)
-        return push_pixels(stack, values, self._law(state, size_of(x)))
+        return logistic_code.push_pixels(stack, values, self._law(state, size_of(x)))
 
-    def _pop_pixels(self, stack: AnsStack, state: Tensor, gray: bool, size: ImageSize) -> NDArray[np.int32]:
+    def pop_pixels(self, stack: AnsStack, state: Tensor, gray: bool, size: ImageSize) -> NDArray[np.int32]:
         """(3, H, W)"""
-        values = pop_pixels(stack, 1 if gray else 3, self._law(state, size))
+        values = logistic_code.pop_pixels(stack, 1 if gray else 3, self._law(state, size))
         if stack.is_exhausted():
             raise damaged("the coded data end before the last pixel")
         return np.broadcast_to(values.astype(np.int32).reshape(-1, *size), (3, *size))
@@ -170,7 +151,7 @@ def pixels_of(x: Tensor) -> np.ndarray:
     return pixels
 
 
-def _is_gray(x: Tensor) -> bool:
+def is_gray(x: Tensor) -> bool:
     return bool((x[:, :1] == x).all())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from lightning_modules.coding.bits_back_chain import Link
 from lightning_modules.coding.damage import damaged
 from lightning_modules.rec.auxiliary_variables import POWER_LAW_EXPONENT
 from lightning_modules.rec.beam_search import BeamSearch
@@ -21,8 +22,8 @@ SCHEDULES: tuple[type[EqualKL] | type[SharedEqualKL] | type[PowerLaw], ...] = (E
 KL_UNIT = 1 << 10
 """KL of a variable is given in multiples of 1 / KL_UNIT nat."""
 KIND_BITS = 2
-_ZIPF, _GRAY, _BACK = 1 << 2 * KIND_BITS, 2 << 2 * KIND_BITS, 4 << 2 * KIND_BITS
-"""Flags of the first byte. The last one: the file was made by bits-back coding, and the next byte is `bits`."""
+_ZIPF, _GRAY, _BACK, _CHAINED = (1 << 2 * KIND_BITS + k for k in range(4))
+"""Flags of the first byte. The last two: made by bits-back coding, then the next byte is `bits`; one of a chain."""
 _FIXED = struct.Struct("<BHHHHI")
 
 
@@ -112,13 +113,18 @@ def split(payload: bytes) -> tuple[Settings, bytes]:
 
 
 class BackSettings(NamedTuple):
-    """Of a file made by bits-back coding. bits: cells of a latent are 2^bits. gray: as of `Settings`."""
+    """Of a file made by bits-back coding. bits: cells of a latent are 2^bits. gray: as of `Settings`.
+
+    link: of a file that is one of a chain.
+    """
 
     bits: int
     gray: bool
+    link: Link | None = None
 
     def to_bytes(self) -> bytes:
-        return bytes([_BACK | _GRAY * self.gray, self.bits])
+        kinds = _BACK | _GRAY * self.gray | _CHAINED * (self.link is not None)
+        return bytes([kinds, self.bits]) + (self.link.to_bytes() if self.link else b"")
 
 
 def is_back(payload: bytes) -> bool:
@@ -128,6 +134,7 @@ def is_back(payload: bytes) -> bool:
 
 def split_back(payload: bytes) -> tuple[BackSettings, bytes]:
     """Settings, and the coded words behind them. Raises `DamagedFile`."""
-    if len(payload) < 2 or payload[0] & ~(_BACK | _GRAY) or not 1 <= payload[1] <= MOST_BITS:
+    if len(payload) < 2 or payload[0] & ~(_BACK | _GRAY | _CHAINED) or not 1 <= payload[1] <= MOST_BITS:
         raise damaged("a bits-back section asks for what none has")
-    return BackSettings(payload[1], bool(payload[0] & _GRAY)), payload[2:]
+    link, words = Link.split(payload[2:]) if payload[0] & _CHAINED else (None, payload[2:])
+    return BackSettings(payload[1], bool(payload[0] & _GRAY), link), words

@@ -10,9 +10,8 @@ import torch
 
 from lightning_modules.codec import Coded, CodingError, DamagedFile
 from lightning_modules.coding.ans import AnsStack
-from lightning_modules.coding.bits_back import seeded_bytes, stack_of
-from lightning_modules.rec import decisions
-from lightning_modules.rec.file_coder import BackCoder
+from lightning_modules.coding.bits_back import BackCodec, seeded_bytes, stack_of
+from lightning_modules.rec import back_files, decisions
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.rec.quantile_code import PosteriorCells, edges, middles
 from tests.lightning_modules.rec.small_codecs import lossless_codec, lossy_codec, picture
@@ -25,7 +24,7 @@ def codec() -> LosslessCodec:
 
 @pytest.fixture(scope="module")
 def coded(codec: LosslessCodec) -> Coded:
-    return codec.encode_back(codec.analyze(picture(32, 32)), 6)
+    return codec.encode_back([codec.analyze(picture(32, 32))], "single")[0]
 
 
 # ---- the grid
@@ -67,16 +66,59 @@ def test_popping_under_a_posterior_draws_from_it_and_pushing_restores_the_stack(
 # ---- files
 
 
+def alone(codec: LosslessCodec, x: torch.Tensor) -> Coded:
+    (coded,) = codec.encode_back([codec.analyze(x)], "single")
+    return coded
+
+
 @pytest.mark.parametrize("bits", [1, 6, 12])
 @pytest.mark.parametrize("size", [(1, 1), (33, 47)])
-def test_a_picture_comes_back_exactly(codec: LosslessCodec, size: tuple[int, int], bits: int) -> None:
+def test_a_picture_comes_back_exactly(
+    codec: LosslessCodec, size: tuple[int, int], bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(back_files, "CELL_BITS", bits)
     x = picture(*size)
-    assert torch.equal(codec.decode(codec.encode_back(codec.analyze(x), bits).sections, size), x)
+    assert torch.equal(codec.decode(alone(codec, x).sections, size), x)
+
+
+def test_a_chain_pays_initial_bits_once_and_comes_back_as_a_whole(codec: LosslessCodec) -> None:
+    sizes = [(8, 8), (33, 47), (1, 1)]
+    pictures = [picture(*size, seed=k) for k, size in enumerate(sizes)]
+    coded = codec.encode_back([codec.analyze(x) for x in pictures], "chained")
+    assert [one.accounts["initial"] > 0 for one in coded] == [True, False, False]
+    total = sum(8 * len(one.sections[0].payload) for one in coded)
+    assert total == pytest.approx(sum(sum(one.bits.values()) for one in coded) + 3 * 80, abs=200)
+    files = [(one.sections, size) for one, size in zip(coded, sizes, strict=True)]
+    for order in ([0, 1, 2], [2, 0, 1]):
+        found = codec.read_together([files[k] for k in order])
+        for k, integers in zip(order, found, strict=True):
+            assert not isinstance(integers, CodingError)
+            assert torch.equal(codec.synthesize([integers], sizes[k]), pictures[k])
+    assert {codec.chain_of(sections) for sections, _ in files} == {codec.chain_of(files[0][0])}
+    assert all("missing here: number 2" in str(error) for error in codec.read_together([files[0], files[2]]))
+
+
+def test_kinds_of_files_are_read_together(codec: LosslessCodec, coded: Coded) -> None:
+    others = codec.encode_back([codec.analyze(picture(8, 8)), codec.analyze(picture(8, 8, seed=1))], "chained")
+    plain = codec.encode(codec.analyze(picture(8, 8)))
+    files = [
+        (others[1].sections, (8, 8)),
+        (coded.sections, (32, 32)),
+        (others[0].sections, (8, 8)),
+        (plain.sections, (8, 8)),
+    ]
+    found = codec.read_together(files)
+    assert not any(isinstance(one, CodingError) for one in found)
+
+
+def test_a_payload_of_the_users_own_is_refused(codec: LosslessCodec) -> None:
+    with pytest.raises(CodingError, match="mode=payload: lossless models of relative entropy coding have single and"):
+        codec.encode_back([codec.analyze(picture(8, 8))], "payload")
 
 
 def test_gray_comes_back_exactly(codec: LosslessCodec) -> None:
     x = picture(9, 8)[:, :1].expand(1, 3, 9, 8)
-    assert torch.equal(codec.decode(codec.encode_back(codec.analyze(x), 6).sections, (9, 8)), x)
+    assert torch.equal(codec.decode(alone(codec, x).sections, (9, 8)), x)
 
 
 def test_the_file_holds_the_net_rate_and_the_initial_bits(coded: Coded) -> None:
@@ -102,7 +144,7 @@ def test_two_threads_read_what_one_has_written(codec: LosslessCodec, coded: Code
 
 @pytest.mark.fuzz
 def test_damage_is_refused(codec: LosslessCodec) -> None:
-    (section,) = codec.encode_back(codec.analyze(picture(6, 6)), 6).sections
+    (section,) = alone(codec, picture(6, 6)).sections
     for k in range(len(section.payload)):
         payload = bytearray(section.payload)
         payload[k] ^= 1 << k % 8
@@ -112,12 +154,9 @@ def test_damage_is_refused(codec: LosslessCodec) -> None:
     assert isinstance(found, DamagedFile)
 
 
-def test_a_coder_of_bits_back_takes_lossless_models_alone() -> None:
-    with pytest.raises(CodingError, match="LossyCodec is not lossless"):
-        BackCoder(bits=6).encode(lossy_codec(), [])
-    with pytest.raises(CodingError, match=r"coder\.bits=17"):
-        BackCoder(bits=17)
-    assert BackCoder(bits=6).key != BackCoder(bits=7).key
+def test_only_lossless_models_get_bits_back() -> None:
+    assert isinstance(lossless_codec(), BackCodec)
+    assert not isinstance(lossy_codec(), BackCodec)
 
 
 def test_words_left_on_the_stack_are_those_that_were_there_first(codec: LosslessCodec, coded: Coded) -> None:
