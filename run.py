@@ -205,6 +205,9 @@ def truncate(cfg: DictConfig) -> None:
     from lightning_modules.truncation_module import TruncationModule
 
     limit = build(cfg.task.limit)
+    given = Path(cfg.input).resolve()
+    if Path(cfg.output).resolve() == (given if given.is_dir() else given.parent):
+        raise UserError(f"output={cfg.output}: is where the input lies; give another folder, the originals stay")
     cfg.task.job.key = short_hash(OmegaConf.to_yaml(cfg.task.limit, resolve=True))
     build(cfg.task.job).check_writable()
     predict(cfg, TruncationModule(limit=limit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,7 +114,8 @@ class ImageFolder(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> Sequence[DataLoader[SourceImage | Failure]]:
-        return [self._sources("val", self.val, None)] if self.val else []
+        """Of fewer pictures than ranks each comes several times, all equally often: a rank with none waits forever."""
+        return [self._sources("val", self.val, None, least=self.world_size)] if self.val else []
 
     def test_dataloader(self) -> DataLoader[SourceImage | Failure]:
         return self._sources("test", self.test, self.at_once)
@@ -125,8 +127,11 @@ class ImageFolder(L.LightningDataModule):
             raise CodingError(f"{repeated[0]}: in two of the input folders; code them one by one")
         return Batches(PendingFiles(files, read_source, self.job), self.at_once)
 
-    def _sources(self, split: str, roots: Sequence[Path], batch_size: int | None) -> DataLoader[SourceImage | Failure]:
+    def _sources(
+        self, split: str, roots: Sequence[Path], batch_size: int | None, least: int = 1
+    ) -> DataLoader[SourceImage | Failure]:
         files = self._files(split, roots)[: self.limit]
+        files *= math.ceil(least / len(files))
         return source_loader(files, self.rank, self.world_size, self.num_workers, batch_size)
 
     def _files(self, split: str, roots: Sequence[Path]) -> list[NamedFile]:

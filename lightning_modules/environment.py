@@ -52,7 +52,8 @@ class Environment:
 
 
 def channels_last(steps: Sequence[Step], values: Tensor) -> Tensor:
-    return evaluate(steps, values.contiguous(memory_format=torch.channels_last), LimbProduct())
+    pictures = values.ndim == 4  # vectors of channels have one layout only
+    return evaluate(steps, values.contiguous(memory_format=torch.channels_last) if pictures else values, LimbProduct())
 
 
 def compiled(steps: Sequence[Step], values: Tensor) -> Tensor:

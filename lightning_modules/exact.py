@@ -204,15 +204,20 @@ class ExactNetwork:
         Raises ValueError, TypeError or KeyError for a state of another network, CodingError when this machine does
         not compute the answer that is stored with it.
         """
+        exact = cls.unproved(network, state)
+        exact(exact.known_input())  # finds a way to evaluate it, or raises
+        return exact
+
+    @classmethod
+    def unproved(cls, network: nn.Sequential, state: Mapping[str, Tensor]) -> ExactNetwork:
+        """`from_state` of a part of something that has a known answer of its own."""
         last = len(network) - 1
         steps = [
             step_from(layer, part_of(state, f"{i}."), OUTPUT_LIMIT if i == last else LIMIT)
             for i, layer in enumerate(network)
         ]
         fractions = [state[f"fractions.{i}"] for i in range(len(steps) + 1)]
-        exact = cls(steps, fractions, int(state["answer"]))
-        exact(exact.known_input())  # finds a way to evaluate it, or raises
-        return exact
+        return cls(steps, fractions, int(state["answer"]))
 
     def known_input(self) -> Tensor:
         """Fixed scattered integers, of a quarter of the range, in the shape that the first layer takes."""

@@ -77,7 +77,8 @@ class Muon(Optimizer):
             update = self._muon if group["rule"] == "muon" else self._adam
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    update(parameter, parameter.grad, group)
+                    with torch.autocast(parameter.device.type, enabled=False):  # the iteration diverges in bfloat16
+                        update(parameter, parameter.grad, group)
         return loss
 
     def _muon(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:

@@ -66,6 +66,8 @@ class PerceptualDistance:
 
 def read_weights(path: Path) -> dict[str, Any]:
     """A state dict, never anything that runs code."""
+    if not path.is_file():
+        raise CodingError(f"{path}: no such file; name one with weights=, or let weights=null fetch the published one")
     try:
         return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load raises whatever its parser stumbles over

@@ -41,7 +41,7 @@ CLIP = 1.0
 
 
 def measure(settings: Settings) -> list[Measurement]:
-    between = BareStepsBetween(bare_step(make_module()))
+    between = BareStepsBetween(bare_step(make_module()), STEPS_PER_TURN, LOG_PERIOD)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -65,13 +65,15 @@ def measure(settings: Settings) -> list[Measurement]:
 
 
 class BareStepsBetween(L.Callback):
-    """Stops the Trainer's clock every few steps, and times as many bare ones: a pair per `LOG_PERIOD` steps.
+    """Stops the Trainer's clock every `turn` steps, and times as many bare ones: a pair per `period` steps.
 
     Turns are short, so that both sides of a pair meet the same load on a machine that does other things too.
     """
 
-    def __init__(self, step: Callable[[], None]) -> None:
+    def __init__(self, step: Callable[[], None], turn: int, period: int) -> None:
         self.step = step
+        self.turn = turn
+        self.period = period
         self.pairs: list[Pair] = []
         self._ours = self._theirs = self._since = 0.0
 
@@ -79,17 +81,17 @@ class BareStepsBetween(L.Callback):
         self._since = time.process_time()
 
     def on_train_batch_end(self, trainer: L.Trainer, *unused: Any, **also_unused: Any) -> None:
-        if trainer.global_step % STEPS_PER_TURN:
+        if trainer.global_step % self.turn:
             return
         self._ours += time.process_time() - self._since
         self._theirs += seconds(self._turn, time.process_time)
-        if trainer.global_step % LOG_PERIOD == 0:
-            self.pairs.append(Pair(self._ours / LOG_PERIOD, self._theirs / LOG_PERIOD))
+        if trainer.global_step % self.period == 0:
+            self.pairs.append(Pair(self._ours / self.period, self._theirs / self.period))
             self._ours = self._theirs = 0.0
         self._since = time.process_time()
 
     def _turn(self) -> None:
-        for _ in range(STEPS_PER_TURN):
+        for _ in range(self.turn):
             self.step()
 
 

@@ -69,10 +69,12 @@ class Refinement:
     def __call__(self, codec: Codec, x: Tensor) -> Latents:
         if not isinstance(codec, LatentVariableCodec):
             raise CodingError(f"{type(codec).__name__} has no latents to refine; use inference=amortized")
-        lmbda = float(codec.hyperparameters["lmbda"]) if self.lmbda is None else self.lmbda
+        lmbda = codec.hyperparameters.get("lmbda") if self.lmbda is None else self.lmbda
+        if lmbda is None:
+            raise CodingError(f"{type(codec).__name__} was trained for no weight of its own; give inference.lmbda=")
         with recording_gradients(x):
             codec.update()
-            return self.refine(codec, self.step_codec(codec), x.clone(), codec.analyze(x.clone()), lmbda)
+            return self.refine(codec, self.step_codec(codec), x.clone(), codec.analyze(x.clone()), float(lmbda))
 
     def refine(
         self,

@@ -12,17 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Codec, Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
+from lightning_modules.codec import (
+    Coded,
+    CodingError,
+    Estimate,
+    ImageSize,
+    Integers,
+    Latents,
+    LatentVariableCodec,
+    Quantizer,
+    Section,
+    Synthesis,
+)
 from lightning_modules.coding.container import content_crc
 from lightning_modules.exact import part_of
 from lightning_modules.hyperprior.codec import full_precision
-from lightning_modules.hyperprior.densities import medians, update_medians
+from lightning_modules.hyperprior.densities import factorized_likelihood, medians, update_medians
 from lightning_modules.hyperprior.derived_state import total_bits
 from lightning_modules.sic.coding_parameters import CodingParameters
 from lightning_modules.sic.derived_state import Derived, derive
@@ -30,21 +41,32 @@ from lightning_modules.sic.group_coding import GroupSymbols, symbols_of
 from lightning_modules.sic.hyper_networks import hyper_synthesis
 from lightning_modules.sic.networks import SicNetworks, sizes_of
 from lightning_modules.sic.official_checkpoint import official_weights
+from lightning_modules.sic.rates import lattice_likelihood
 from lightning_modules.sic.reading import Address, Readable, Reading
-from lightning_modules.sic.sections import SicReader, write_sections
+from lightning_modules.sic.sections import Read, SicReader, write_sections
 from lightning_modules.weight_snapshot import WeightSnapshot
 
 CODED_BY = ("hs.", "context_model.", "entropy_parameters.", "entropy_bottleneck.")
 """The weights that tables and integers follow from, by the beginning of their names."""
 
 
-class SicCodec(Readable, SicNetworks, Codec):
+class _ToCode(NamedTuple):
+    """Of one picture. z: (N, h, w). y: (k g, 4 h, 4 w), the first groups. hyper: as of `CodingParameters.hyper`."""
+
+    z: np.ndarray
+    y: np.ndarray
+    hyper: Tensor
+    groups: list[GroupSymbols]
+
+
+class SicCodec(Readable, SicNetworks, LatentVariableCodec):
     """`SicNetworks` with files. The arguments are those of conf/networks/sic.yaml.
 
     reading: the level and the detail with which it codes and decodes.
     """
 
     codec_id = 16
+    packaged_family = "sic"
     progressive = True
     checkpoint_formats: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Tensor]]]] = {"sic": official_weights}
 
@@ -94,14 +116,35 @@ class SicCodec(Readable, SicNetworks, Codec):
     def estimate_at(self, level: int, latents: Latents) -> Estimate:
         """bits: of `z` and of the groups that the level codes, `y1`, `y2` ... x_hat: with the detail of a file."""
         self.update()
-        parts = [self._integers(image, level) for image in latents.split()]
-        bits = [self._bits(z, groups) for z, _, groups in parts]
-        pictures = [self._picture_integers(z, y[: level * self.group_width], self._seed(z)) for z, y, _ in parts]
+        parts = [self._to_code(image, level) for image in latents.split()]
+        bits = [self._bits(part) for part in parts]
+        pictures = [self._with_detail(Read(self._seed(part.z), part.z, part.y, part.hyper)) for part in parts]
         device = next(self.parameters()).device
         return Estimate(
             self.synthesize(pictures, latents.image_size),
             {name: torch.tensor([one[name] for one in bits], device=device) for name in bits[0]},
         )
+
+    def generate(self, latents: Latents, quantize: Quantizer) -> Synthesis:
+        """At the level of `reading`, with the detail of a file of these latents; likelihoods named as bits are.
+
+        Coding parameters are the networks' own, which files only come near to.
+        """
+        level, z = self._level(), latents.variables["z"]
+        coded, width = level * self.group_width, self.group_width
+        z_hat = quantize(z, medians(self.entropy_bottleneck).expand_as(z))
+        y_hat = quantize(latents.variables["y"], torch.zeros_like(latents.variables["y"]))
+        hyper = self.features_of_z(z_hat)
+        scales, means = self.parameters_of_y(hyper, y_hat)
+        rates = lattice_likelihood(self.gaussian_conditional, y_hat, scales, means)[:, :coded].split(width, dim=1)
+        detail = [
+            self.reading.draw(of_image[self.channels + coded :], Address(self._seed(symbols), 0, coded))
+            for of_image, symbols in zip(hyper, _int32(z - medians(self.entropy_bottleneck)), strict=True)
+        ]
+        complete = torch.cat([y_hat[:, :coded], torch.stack(detail).to(y_hat)], dim=1)
+        x_hat = self.picture_of(complete, latents.image_size)
+        likelihoods = {"z": factorized_likelihood(self.entropy_bottleneck, z_hat)}
+        return Synthesis(x_hat, likelihoods | {f"y{number}": rate for number, rate in enumerate(rates, 1)})
 
     # ---- files
 
@@ -110,11 +153,11 @@ class SicCodec(Readable, SicNetworks, Codec):
         """Sections 1 to the level of `reading`. accounts: `level_l`, the bits of payload up to there."""
         self.update()
         derived = self._require_derived()
-        z, y, groups = self._integers(latents, self._level())
-        sections = write_sections(derived, self._seed(z), z, y, groups)
+        part = self._to_code(latents, self._level())
+        sections = write_sections(derived, self._seed(part.z), part.z, part.y, part.groups)
         lengths = np.cumsum([8.0 * len(section.payload) for section in sections])
         accounts = {f"level_{number}": float(bits) for number, bits in enumerate(lengths, 1)}
-        return Coded(sections, self._bits(z, groups), accounts)
+        return Coded(sections, self._bits(part), accounts)
 
     @full_precision
     def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
@@ -124,9 +167,9 @@ class SicCodec(Readable, SicNetworks, Codec):
         for sections in files:
             try:
                 if self.reading.level is not None and len(sections) < self.reading.level:
-                    raise CodingError(f"has levels 1 to {len(sections)}, not {self.reading.level}; give sic.level= one")
+                    raise CodingError(f"has no level above {len(sections)}; give sic.level={len(sections)} or less")
                 read = SicReader(self._require_derived(), sections, self._z_shape(image_size)).read()
-                found.append(self._picture_integers(read.z, read.y, read.seed))
+                found.append(self._with_detail(read))
             except CodingError as error:
                 found.append(error)
         return found
@@ -146,27 +189,25 @@ class SicCodec(Readable, SicNetworks, Codec):
         y_hat = [np.concatenate([picture["y"], picture["detail"][sample]]) for picture, sample in chosen]
         return torch.from_numpy(np.stack(y_hat).astype(np.float32)).to(next(self.parameters()).device)
 
-    def _integers(self, latents: Latents, level: int) -> tuple[np.ndarray, np.ndarray, list[GroupSymbols]]:
-        """One image's z and y, rounded, and what to code of the first groups."""
+    def _to_code(self, latents: Latents, level: int) -> _ToCode:
+        """One image's latents, rounded, and what to code of its first groups."""
         z = _int32(latents.variables["z"] - medians(self.entropy_bottleneck))
         y = _int32(latents.variables["y"])
         parameters = self._require_derived().parameters
         hyper, values = parameters.hyper(torch.from_numpy(z)), torch.from_numpy(y).double()
         groups = [symbols_of(parameters, hyper, values, group)[0] for group in range(level)]
-        return z[0], y[0], groups
+        return _ToCode(z[0], y[0, : level * self.group_width], hyper, groups)
 
-    def _picture_integers(self, z: np.ndarray, y: np.ndarray, seed: int) -> Integers:
-        """Of one picture. y: (k g, h, w)."""
-        parameters, reading = self._require_derived().parameters, self.reading
-        means = parameters.hyper_means(parameters.hyper(torch.from_numpy(z)[None]))[0, len(y) :]
-        drawn = [reading.detail(means, Address(seed, j, len(y)), reading.reach) for j in range(reading.samples)]
-        return {"seed": np.array([seed]), "z": z, "y": y, "detail": _int32(torch.stack(drawn))}
+    def _with_detail(self, read: Read) -> Integers:
+        means = self._require_derived().parameters.hyper_means(read.hyper)[0, len(read.y) :]
+        samples = range(self.reading.samples)
+        detail = [self.reading.draw(means, Address(read.seed, sample, len(read.y))) for sample in samples]
+        return {"seed": np.array([read.seed]), "z": read.z, "y": read.y, "detail": _int32(torch.stack(detail))}
 
-    def _bits(self, z: np.ndarray, groups: Sequence[GroupSymbols]) -> dict[str, float]:
-        derived = self._require_derived()
-        channels = np.repeat(np.arange(len(z)), z[0].size)
-        of_z = total_bits(derived.z_tables, z.ravel(), channels)
-        of_groups = [total_bits(derived.y_tables, group.symbols.ravel(), group.keys.ravel()) for group in groups]
+    def _bits(self, part: _ToCode) -> dict[str, float]:
+        derived, z = self._require_derived(), part.z
+        of_z = total_bits(derived.z_tables, z.ravel(), np.repeat(np.arange(len(z)), z[0].size))
+        of_groups = [total_bits(derived.y_tables, group.symbols.ravel(), group.keys.ravel()) for group in part.groups]
         return {"z": of_z} | {f"y{number}": bits for number, bits in enumerate(of_groups, 1)}
 
     def _level(self) -> int:

@@ -28,6 +28,7 @@ from lightning_modules.sic.group_steps import FloatGroup, Front, fill_group, par
 from lightning_modules.sic.hyper_networks import STRIDE
 from lightning_modules.sic.integer_group import LARGEST, SCALE_BITS, IntegerGroup, integer_group
 from lightning_modules.sic.networks import SicNetworks
+from lightning_modules.tiling import Footprint, footprint, tiled
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -48,22 +49,27 @@ KNOWN_SIZE = (4, 8)
 
 
 class CodingParameters:
-    """hs and the groups' layers in integers. medians: (N,) of z, in the unit of hs's input.
+    """hs and the groups' layers in integers. medians: (N,) of z, in the unit of hs's input. field: what hs sees of z.
 
     answer: CRC-32 of the parameters for a known z and y where the integers were made; None: computed here.
     """
 
     def __init__(
-        self, hs: ExactNetwork, medians: Tensor, groups: Sequence[IntegerGroup], answer: int | None = None
+        self,
+        hs: ExactNetwork,
+        field: Footprint,
+        medians: Tensor,
+        groups: Sequence[IntegerGroup],
+        answer: int | None = None,
     ) -> None:
-        self.hs, self.medians, self.groups = hs, medians, tuple(groups)
+        self.hs, self.field, self.medians, self.groups = hs, field, medians, tuple(groups)
         self.width = self.groups[0].width
         self.answer = self._answer() if answer is None else answer
 
     def hyper(self, z: Tensor) -> Tensor:
         """z: (B, N, h, w) integers -> (B, 2C, 4 h, 4 w) integers in float64, each in the unit of its group."""
         z_hat = z.double() * 2.0 ** int(self.hs.fractions[0]) + self.medians.double().reshape(1, -1, 1, 1)
-        return self.hs(z_hat)
+        return tiled(self.hs, self.field, z_hat)
 
     def hyper_means(self, hyper: Tensor) -> Tensor:
         """The second half of `hyper`, (B, C, h, w), as the numbers that it stands for: float64, exact."""
@@ -84,7 +90,7 @@ class CodingParameters:
             IntegerGroup.from_state(part_of(state, f"groups.{k}."), state["thresholds"], count) for k in range(count)
         ]
         network = ExactNetwork.from_state(hs, part_of(state, "hs."))
-        return cls(network, state["medians"], groups, int(state["answer"]))._proved()
+        return cls(network, footprint(hs), state["medians"], groups, int(state["answer"]))._proved()
 
     def float_weights(self) -> dict[str, Tensor]:
         """Weights that the integers stand for, by the codec's names."""
@@ -100,7 +106,7 @@ class CodingParameters:
     def _proved(self) -> CodingParameters:
         """Itself, or with sums of another kind: whichever gives the known answer."""
         slower = [group.by(Float64Product()) for group in self.groups]
-        for candidate in (self, CodingParameters(self.hs, self.medians, slower, self.answer)):
+        for candidate in (self, CodingParameters(self.hs, self.field, self.medians, slower, self.answer)):
             if candidate._answer() == self.answer:
                 return candidate
         raise CodingError(
@@ -145,7 +151,7 @@ def integer_parameters(networks: SicNetworks, z_tables: CodingTables) -> CodingP
     fractions = torch.stack([group.network.fractions[0] for group in groups]).repeat_interleave(networks.group_width)
     exact = export(hs, z_hat, fractions.repeat(2))
     fixed = (offsets.flatten() * 2.0 ** int(exact.fractions[0])).round().to(torch.int32)
-    return CodingParameters(exact, fixed, groups)
+    return CodingParameters(exact, footprint(hs), fixed, groups)
 
 
 def example_features(context: GroupContext, parameters: EntropyParameters, hyper: Tensor) -> list[Tensor]:

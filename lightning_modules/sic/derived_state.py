@@ -20,7 +20,7 @@ from lightning_modules.sic.networks import SicNetworks
 
 
 class Derived(NamedTuple):
-    """z_tables: one a channel of z. y_tables: one a sigma and fraction of a mean. parameters: from z and y to tables of y."""
+    """z_tables: one a channel of z. y_tables: one a sigma and fraction of a mean. parameters: to tables of y."""
 
     z_tables: CodingTables
     y_tables: CodingTables

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
@@ -13,7 +14,7 @@ from lightning_modules.codec import CodingError
 from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.losses import Terms, discriminator_loss, generator_loss
 from lightning_modules.sic.module import SicModule
-from lightning_modules.sic.phase import Decoded, Moment, Progressive
+from lightning_modules.sic.phase import Decoded, Progressive
 
 COUNTER = "generator_steps"
 """Under which a checkpoint keeps how many steps the codec has made."""
@@ -57,8 +58,8 @@ class GanModule(SicModule):
         self.generator_steps = 0
 
     @property
-    def moment(self) -> Moment:
-        return Moment(self.generator_steps, self.current_epoch)
+    def step(self) -> int:
+        return self.generator_steps
 
     def configure_optimizers(self) -> Any:
         """The codec's first: its rate is what logs show."""
@@ -83,7 +84,7 @@ class GanModule(SicModule):
     def training_step(self, x: Tensor, batch_idx: int) -> None:
         """x: (B, 3, H, W) in [0, 1]."""
         del batch_idx
-        decoded = self.phase.decode(self.codec, x, self.generator_steps)
+        decoded = self.phase.decode(self.codec, x, self.step)
         self.teach_discriminator(x, decoded)
         self.teach_codec(x, decoded)
         self.generator_steps += 1
@@ -94,11 +95,7 @@ class GanModule(SicModule):
         loss = discriminator_loss(real, full, sampled, self.fake_weight)
         self.log_terms("train", {"discriminator": loss, "real": real.sigmoid().mean(), "fake": full.sigmoid().mean()})
         _, optimizer = _each(self.optimizers(use_pl_optimizer=False))  # Lightning's wrapper would count its steps
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        if self.discriminator_clip is not None:
-            clip_grad_norm_(self.discriminator.parameters(), self.discriminator_clip)
-        optimizer.step()
+        self.learn(loss, optimizer, self.discriminator_clip)
 
     def teach_codec(self, x: Tensor, decoded: Decoded) -> None:
         """The main phase's loss, with what the discriminator, now left as it is, says of each reconstruction."""
@@ -110,13 +107,20 @@ class GanModule(SicModule):
         outcome = self.phase.weigh(self.codec, decoded, full, sampled)
         self.log_terms("train", {"loss": outcome.loss, **outcome.terms})
         optimizer, _ = _each(self.optimizers())
-        optimizer.zero_grad()
-        self.manual_backward(outcome.loss)
+        self.learn(outcome.loss, optimizer, self.clip)
         self.discriminator.requires_grad_(True)
-        clip_grad_norm_(self.codec.parameters(), self.clip)
-        optimizer.step()
         for schedule in _each(self.lr_schedulers()):
             schedule.step()
+
+    def learn(self, loss: Tensor, optimizer: Any, clip: float | None) -> None:
+        """Backward, clip, step: in full precision, which a training step of Lightning's may not be in."""
+        optimizer.zero_grad()
+        with torch.autocast(self.device.type, enabled=False):
+            self.manual_backward(loss)
+            if clip is not None:
+                clip_grad_norm_([one for group in optimizer.param_groups for one in group["params"]], clip)
+            optimizer.step()
+        torch.clear_autocast_cache()  # what was cast to half precision has changed
 
     def judge(self, x: Tensor, decoded: Decoded) -> Tensor:
         """Logits of (n B, 3, H, W), n pictures of each of the batch, with its latents coded at the step's level."""

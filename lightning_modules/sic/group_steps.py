@@ -78,42 +78,69 @@ class FloatGroup:
 
 
 @functools.lru_cache(maxsize=8)
-def fronts(size: ImageSize) -> list[Front]:
-    """The steps of a group of h x w positions, in order. Callers leave the list as it is."""
-    rows, columns = (index.flatten() for index in torch.meshgrid(*map(torch.arange, size), indexing="ij"))
+def fronts(size: ImageSize) -> tuple[Front, ...]:
+    """The steps of a group of h x w positions, in order."""
+    rows, columns = _positions(size)
     step = columns + 3 * rows
-    return [Front(rows[step == t], columns[step == t]) for t in step.unique()]
+    return tuple(Front(rows[step == t], columns[step == t]) for t in step.unique())
 
 
 @torch.no_grad()
 def fill_group(layers: GroupLayers, hyper: Tensor, decoded: Tensor, source: Source) -> Tensor:
     """y_hat of one group, (B, g, h, w), from what `source` says at each step.
 
-    hyper: (B, 2C, h, w). decoded: (B, k g, h, w), the groups before. All on one device, in one precision.
+    hyper: (B, 2C, h, w). decoded: (B, k g, h, w), the groups before. All on the CPU, in one precision.
     """
     batch, _, height, width = decoded.shape
-    known = layers.known(hyper, decoded)
-    own = decoded.new_zeros(batch, layers.width, height + 2 * CENTRE, width + 2 * CENTRE)
-    for front in fronts((height, width)):
-        at_front = known[:, :, front.rows, front.columns]
-        first, second = layers.parameters(at_front, _neighbours(own, front))
-        own[:, :, front.rows + CENTRE, front.columns + CENTRE] = source(front, first, second)
-    return F.pad(own, (-CENTRE,) * 4)
+    known = layers.known(hyper, decoded).flatten(2)
+    own = decoded.new_zeros(batch, layers.width, (height + 2 * CENTRE) * (width + 2 * CENTRE))
+    for front, places in zip(fronts((height, width)), _places_of_fronts((height, width)), strict=True):
+        first, second = layers.parameters(known.index_select(2, places.plain), _neighbours(own, places))
+        own.index_copy_(2, places.padded, source(front, first, second))
+    return F.pad(own.unflatten(2, (height + 2 * CENTRE, width + 2 * CENTRE)), (-CENTRE,) * 4)
 
 
 @torch.no_grad()
 def parameters_at_once(layers: GroupLayers, hyper: Tensor, decoded: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """What `layers` gives for every position of a group that is known, (B, g, h, w): each (B, g, h, w)."""
-    size = own.shape[2:]
-    known = layers.known(hyper, decoded).flatten(2)
-    rows, columns = (index.flatten() for index in torch.meshgrid(*map(torch.arange, size), indexing="ij"))
-    first, second = layers.parameters(known, _neighbours(F.pad(own, (CENTRE,) * 4), Front(rows, columns)))
-    return first.unflatten(2, size), second.unflatten(2, size)
+    height, width = own.shape[2:]
+    places = _places(Front(*_positions((height, width))), width)
+    neighbours = _neighbours(F.pad(own, (CENTRE,) * 4).flatten(2), places)
+    first, second = layers.parameters(layers.known(hyper, decoded).flatten(2), neighbours)
+    return first.unflatten(2, (height, width)), second.unflatten(2, (height, width))
 
 
-def _neighbours(own: Tensor, front: Front) -> Tensor:
-    """own: (B, g, h + 4, w + 4), with a margin of 2 -> (B, 12 g, n), the earlier positions' values around each of n."""
-    batch, channels, _, width = own.shape
-    offsets = torch.tensor([row * width + column for row, column in EARLIER_TAPS])
-    places = offsets[:, None] + (front.rows * width + front.columns)
-    return own.flatten(2).index_select(2, places.flatten()).reshape(batch, channels * len(EARLIER_TAPS), -1)
+class _Places(NamedTuple):
+    """Of a front's positions among h w, and among those and a margin of 2; of their neighbours there, tap by tap."""
+
+    plain: Tensor
+    padded: Tensor
+    neighbours: Tensor
+
+
+@functools.lru_cache(maxsize=8)
+def _places_of_fronts(size: ImageSize) -> tuple[_Places, ...]:
+    return tuple(_places(front, size[1]) for front in fronts(size))
+
+
+def _places(front: Front, width: int) -> _Places:
+    padded_width = width + 2 * CENTRE
+    corner = front.rows * padded_width + front.columns
+    taps = torch.tensor([row * padded_width + column for row, column in EARLIER_TAPS])
+    return _Places(
+        plain=front.rows * width + front.columns,
+        padded=corner + CENTRE * padded_width + CENTRE,
+        neighbours=(taps[:, None] + corner).flatten(),
+    )
+
+
+def _positions(size: ImageSize) -> tuple[Tensor, Tensor]:
+    """Rows and columns of h x w positions, each (h w,), in raster order."""
+    rows, columns = torch.meshgrid(*map(torch.arange, size), indexing="ij")
+    return rows.flatten(), columns.flatten()
+
+
+def _neighbours(own: Tensor, places: _Places) -> Tensor:
+    """own: (B, g, (h + 4) (w + 4)) -> (B, 12 g, n), the earlier positions' values around each of n."""
+    batch, channels, _ = own.shape
+    return own.index_select(2, places.neighbours).reshape(batch, channels * len(EARLIER_TAPS), -1)

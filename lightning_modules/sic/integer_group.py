@@ -85,9 +85,9 @@ class IntegerGroup:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], thresholds: Tensor, groups: int) -> IntegerGroup:
-        """The inverse of `state`; errors as `ExactNetwork.from_state`."""
+        """The inverse of `state`; errors as `ExactNetwork.unproved`."""
         context = Affine(Dense(), LIMIT, **part_of(state, "context."))
-        network = ExactNetwork.from_state(_layout(len(context.bias) // 2), part_of(state, "network."))
+        network = ExactNetwork.unproved(_layout(len(context.bias) // 2), part_of(state, "network."))
         return cls(context, network, thresholds, groups)
 
     def float_weights(self) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:

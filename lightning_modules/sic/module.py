@@ -13,7 +13,7 @@ from lightning_modules.compression_module import TrainedModule
 from lightning_modules.hyperprior.densities import update_medians
 from lightning_modules.rate_distortion import mse_255
 from lightning_modules.sic.codec import SicCodec
-from lightning_modules.sic.phase import Moment, Phase
+from lightning_modules.sic.phase import Phase
 
 
 class SicModule(TrainedModule):
@@ -36,19 +36,20 @@ class SicModule(TrainedModule):
         self.codec.entropy_bottleneck.quantiles.requires_grad_(False)
 
     @property
-    def moment(self) -> Moment:
-        return Moment(self.global_step, self.current_epoch)
+    def step(self) -> int:
+        """Optimizer steps of the codec so far."""
+        return self.global_step
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
-        if self.moment.step % self.median_steps == 0:
+        if self.step % self.median_steps == 0:
             update_medians(self.codec.entropy_bottleneck)
             self.codec.context_model.layer.hide()  # optimizers that mix a matrix's rows move what its mask hides
 
     def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
         """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
         del batch_idx
-        outcome = self.phase(self.codec, x, self.moment)
+        outcome = self.phase(self.codec, x, self.step)
         self.log_terms("train", {"loss": outcome.loss, **outcome.terms})
         return outcome.loss
 

@@ -36,13 +36,6 @@ from lightning_modules.sic.training_pass import (
 )
 
 
-class Moment(NamedTuple):
-    """Of a training: its optimizer steps and its epochs so far."""
-
-    step: int
-    epoch: int
-
-
 class Outcome(NamedTuple):
     """loss: scalar. terms: what it is made of, scalars by name, for a log."""
 
@@ -66,8 +59,8 @@ class Phase(Protocol):
     def table(self) -> LevelTable:
         """The levels' weights."""
 
-    def __call__(self, networks: SicNetworks, x: Tensor, moment: Moment) -> Outcome:
-        """x: (B, 3, H, W) in [0, 1], sides multiples of the stride."""
+    def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> Outcome:
+        """x: (B, 3, H, W) in [0, 1], sides multiples of the stride. step: of the optimizer, counted from 0."""
 
     def validate(self, networks: SicNetworks, x: Tensor) -> Validated:
         """x: (1, 3, H, W) of any size."""
@@ -80,8 +73,8 @@ class WarmUp:
     table: LevelTable
     distance: Distance
 
-    def __call__(self, networks: SicNetworks, x: Tensor, moment: Moment) -> Outcome:
-        del moment  # every step is alike
+    def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> Outcome:
+        del step  # every step is alike
         coding = code(networks, x, noise_of_z(networks, x))
         rates = noisy_rates(networks, coding)
         x_hat = reconstruct(networks, coding.y_hat, size_of(x))
@@ -101,9 +94,13 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Evenness:
-    """What keeps groups from going empty in the first `epochs` of the main phase: see `losses.evenness`."""
+    """What keeps groups from going empty in the first `epochs` of the main phase: see `losses.evenness`.
+
+    steps_per_epoch: epochs are counted by steps, so that an interruption moves none.
+    """
 
     epochs: int
+    steps_per_epoch: int
     deviation: float
     reward: float
 
@@ -147,10 +144,10 @@ class Progressive:
     absent: int
     evenness: Evenness
 
-    def __call__(self, networks: SicNetworks, x: Tensor, moment: Moment) -> Outcome:
-        decoded = self.decode(networks, x, moment.step)
+    def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> Outcome:
+        decoded = self.decode(networks, x, step)
         outcome = self.weigh(networks, decoded, *self.compare(x, decoded))
-        if moment.epoch >= self.evenness.epochs:
+        if step >= self.evenness.epochs * self.evenness.steps_per_epoch:
             return outcome
         rates = group_bpp(networks, decoded.coding, decoded.coding.y_hat)
         extra = evenness(rates, decoded.level, self.evenness.deviation, self.evenness.reward)

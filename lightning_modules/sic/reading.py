@@ -30,7 +30,7 @@ class Address(NamedTuple):
 
 
 Detail = Callable[[Tensor, Address, float], Tensor]
-"""(hyper-means (c, h, w), address, reach) -> integers in their type, (c, h, w)."""
+"""(hyper-means (c, h, w), address, reach) -> integers in floating point, (c, h, w), with gradients to the means."""
 
 
 def draws(address: Address, size: tuple[int, int, int]) -> Tensor:
@@ -49,7 +49,8 @@ def draws(address: Address, size: tuple[int, int, int]) -> Tensor:
 
 def random_detail(means: Tensor, address: Address, reach: float) -> Tensor:
     c, h, w = means.shape
-    return uniform_detail(means[None], draws(address, (c, h, w))[None, None], reach)[0]
+    drawn = draws(address, (c, h, w)).to(means.device)
+    return uniform_detail(means[None], drawn[None, None], reach)[0]
 
 
 def least_detail(means: Tensor, address: Address, reach: float) -> Tensor:
@@ -85,6 +86,10 @@ class Reading:
         if seed is not None and not 0 <= seed < SEEDS:
             raise CodingError(f"sic.seed={seed}: allowed are 0 to 2^32 - 1")
         self.level, self.samples, self.detail, self.reach, self.seed = level, samples, DETAILS[detail], reach, seed
+
+    def draw(self, means: Tensor, address: Address) -> Tensor:
+        """Detail around hyper-means, (c, h, w), of the channels from the address's on."""
+        return self.detail(means, address, self.reach)
 
     def __call__(self, codec: Codec) -> None:
         """Have a codec of SIC read its files so; others are left alone."""

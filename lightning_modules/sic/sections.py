@@ -22,17 +22,21 @@ SEED = struct.Struct("<I")
 
 
 class Read(NamedTuple):
-    """What sections hold. z: (N, h, w). y: (k g, 4 h, 4 w), the first groups. Integers of 32 bits."""
+    """What sections hold. z: (N, h, w). y: (k g, 4 h, 4 w), the first groups. Integers of 32 bits.
+
+    hyper: what follows from z, as of `CodingParameters.hyper`.
+    """
 
     seed: int
     z: np.ndarray
     y: np.ndarray
+    hyper: torch.Tensor
 
 
 def write_sections(
     derived: Derived, seed: int, z: np.ndarray, y: np.ndarray, groups: Sequence[GroupSymbols]
 ) -> list[Section]:
-    """z: (N, h, w). y: (C, 4 h, 4 w), of which the first groups are coded, as `groups` says."""
+    """z: (N, h, w). y: (k g, 4 h, 4 w), the groups that are coded."""
     width = derived.parameters.width
     sections = []
     for number, group in enumerate(groups):
@@ -74,7 +78,7 @@ class SicReader:
                     "(python run.py task=doctor tells)"
                 )
             y = torch.cat([y, own], dim=1)
-        return Read(seed, z, y[0].to(torch.int32).numpy())
+        return Read(seed, z, y[0].to(torch.int32).numpy(), hyper)
 
     def _seed_and_z(self) -> tuple[int, np.ndarray, AnsStack]:
         """Also the stack that is left."""

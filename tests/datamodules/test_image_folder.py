@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,6 +71,18 @@ def test_ranks_train_on_the_crops_of_one_process_dealt_out(pictures: Path) -> No
     dealt = [torch.cat(list(loader)) for loader in ranks]
     assert torch.equal(alone[0::2], dealt[0])
     assert torch.equal(alone[1::2], dealt[1])
+
+
+def test_with_fewer_pictures_than_ranks_every_rank_validates_and_all_pictures_equally_often(tmp_path: Path) -> None:
+    """Lightning passes over the validation of a rank without pictures, and the others wait for it."""
+    for name in "abc":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    shares = []
+    for rank in range(5):
+        (loader,) = on_rank(folder(tmp_path, val=tmp_path), rank, 5).val_dataloader()
+        shares.append([record.name for record in loader])
+    assert all(shares)
+    assert Counter(itertools.chain(*shares)) == {"a.png": 2, "b.png": 2, "c.png": 2}
 
 
 def test_a_second_run_reads_the_cache_and_not_the_pictures(

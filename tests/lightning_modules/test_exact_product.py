@@ -8,6 +8,7 @@ from compressai.layers import MaskedConv2d
 from torch import Tensor, nn
 
 from lightning_modules.exact_product import (
+    ByteProduct,
     Float64Product,
     IntegerWeight,
     LimbProduct,
@@ -114,6 +115,20 @@ def test_weights_too_large_for_float32_sums_are_added_in_float64() -> None:
     assert small.single is not None
     values = torch.full((1, 200, 5, 5), -32768.0, dtype=torch.float64)
     assert torch.equal(LimbProduct()(values, weight), DEFINITION(values, weight))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_one_float32_pass_is_enough_for_values_of_8_bits(name: str) -> None:
+    layer = LAYERS[name]
+    weight = weight_of(layer)
+    for values in (values_for(layer, -128, 127), torch.full_like(values_for(layer), -128)):
+        assert torch.equal(ByteProduct()(values, weight), DEFINITION(values, weight))
+
+
+def test_values_of_8_bits_and_weights_too_large_for_float32_are_added_in_float64() -> None:
+    weight = weight_of(nn.Conv2d(200, 2, 5), bound=30000)
+    values = torch.full((1, 200, 5, 5), -128.0, dtype=torch.float64)
+    assert torch.equal(ByteProduct()(values, weight), DEFINITION(values, weight))
 
 
 def test_squares_keep_all_their_bits() -> None:

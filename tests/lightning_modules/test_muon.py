@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.muon import Muon, orthogonalize
+from lightning_modules.muon import QUINTIC, Muon, orthogonalize
 
 SHAPES = [(16, 3, 5, 5), (8, 8, 3, 3), (192, 4, 5, 5), (64, 1, 3, 3)]
 
@@ -46,6 +46,38 @@ def test_orthogonalising_keeps_the_singular_vectors() -> None:
     core = left.T @ orthogonalize(matrix) @ right.T
     assert float((core - core.diagonal().diag()).abs().max()) < 1e-3
     assert float(core.diagonal().min()) >= 0.6
+
+
+def test_gathering_the_rounds_in_the_smaller_dimension_changes_nothing_but_the_cost() -> None:
+    """Against the iteration as it is written down, in which every round multiplies the whole matrix."""
+    matrix = torch.randn(20, 300, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    a, b, c = QUINTIC
+    value = matrix / matrix.norm()
+    for _ in range(5):
+        gram = value @ value.T
+        value = a * value + (b * gram + c * gram @ gram) @ value
+    assert torch.allclose(orthogonalize(matrix), value, rtol=0, atol=1e-10)
+    assert torch.allclose(orthogonalize(matrix.T), value.T, rtol=0, atol=1e-10)
+
+
+def test_what_is_orthogonalised_is_a_matter_of_the_number_of_axes() -> None:
+    parameters = [nn.Parameter(torch.ones(shape)) for shape in [(4,), (6, 4), (2, 3, 3), (4, 2, 3, 3)]]
+    settings = {"lr": 0.1, "adam_lr": 1e-3, "momentum": 0.9, "betas": (0.9, 0.99), "eps": 1e-8}
+    banks, rest = Muon(parameters, axes=(2, 4), **settings).param_groups  # type: ignore[arg-type]
+    assert (banks["rule"], [p.ndim for p in banks["params"]]) == ("muon", [2, 4])
+    assert (rest["rule"], [p.ndim for p in rest["params"]]) == ("adam", [1, 3])
+
+
+def test_a_step_is_the_same_under_mixed_precision() -> None:
+    """In which matrix products are of bfloat16, and the rounds would diverge."""
+    after = []
+    for enabled in (False, True):
+        weight = nn.Parameter(torch.zeros(20, 3, 5, 5))
+        weight.grad = torch.randn(20, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            make_muon([weight]).step()
+        after.append(weight.detach())
+    assert torch.equal(*after)
 
 
 def test_weak_directions_get_the_same_step_as_strong_ones() -> None:

@@ -51,6 +51,11 @@ def test_weights_that_are_no_weights_are_refused_unread(tmp_path: Path) -> None:
         PerceptualDistance("alex", tmp_path / "trunk.pth")(*pair(32))
 
 
+def test_weights_that_are_not_there_are_told_with_what_to_give_instead(tmp_path: Path) -> None:
+    with pytest.raises(CodingError, match=r"trunk\.pth: no such file; name one with weights=, or weights=null"):
+        PerceptualDistance("squeeze", tmp_path / "trunk.pth")(*pair(32))
+
+
 def test_published_weights_are_fetched_once_and_checked(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

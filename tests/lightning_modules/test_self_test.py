@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_modules.codec import Integers
 from lightning_modules.environment import ENVIRONMENTS, Environment, environments
 from lightning_modules.exact import ExactNetwork
+from lightning_modules.exact_export import export
 from lightning_modules.self_test import SelfTest, digest, run_environment
 
 MODELS = sorted((Path(__file__).parents[2] / "lightning_modules" / "checkpoints").glob("demo-*.safetensors"))
@@ -91,6 +92,15 @@ def test_environments_leave_the_process_as_it_was() -> None:
             assert torch.get_num_threads() == one.threads
     assert (torch.get_num_threads(), torch.backends.mkldnn.enabled, torch.get_float32_matmul_precision()) == before
     assert len({one.name for one in environments()}) == len(environments()) >= 15
+
+
+def test_environments_evaluate_networks_of_vectors_too() -> None:
+    values = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    network = export(nn.Sequential(nn.Linear(4, 6), nn.LeakyReLU(0.01), nn.Linear(6, 3)), values, torch.tensor([8] * 3))
+    expected = network(network.known_input())
+    for name in ("channels last", "matrix products, float64", "matrix products, int64"):
+        with environment(name).entered():
+            assert torch.equal(network(network.known_input()), expected)
 
 
 @pytest.mark.gpu

@@ -7,10 +7,11 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_modules.codec import amortized
+from lightning_modules.codec import SourceImage, amortized
 from lightning_modules.learning_rate import constant
 from lightning_modules.sic.codec import SicCodec
 from lightning_modules.sic.discriminator import Discriminator
@@ -24,11 +25,13 @@ from tests.lightning_modules.sic.small_networks import pictures, small_networks
 TABLE = LevelTable(levels=4, distortion=2048.0, perception=(32.0, 8.0), rate=(64.0, 1.0))
 WARM_UP = WarmUp(TABLE, distance)
 CLIP = 0.5
+EPOCH = 2
+"""Steps."""
 
 
 def progressive(samples: int = 1, epochs: int = 0) -> Progressive:
     """The main phase with the authors' numbers. epochs: of evenness."""
-    return Progressive(TABLE, distance, 0.5, samples, 2.0, 1, Evenness(epochs, 64.0, 4.0))
+    return Progressive(TABLE, distance, 0.5, samples, 2.0, 1, Evenness(epochs, EPOCH, 64.0, 4.0))
 
 
 def small_codec() -> SicCodec:
@@ -73,15 +76,16 @@ def batches(count: int = 8, size: int = 2) -> list[Tensor]:
 
 
 def trainer(steps: int, *callbacks: L.Callback, **changes: Any) -> L.Trainer:
-    """Epochs of 2 steps; the main phase's clip unless the module does it."""
+    """Epochs of `EPOCH` steps; the main phase's clip unless the module does it."""
     return L.Trainer(
         **{
             "max_steps": steps,
-            "limit_train_batches": 2,
+            "limit_train_batches": EPOCH,
             "accelerator": "cpu",
             "devices": 1,
             "logger": False,
-            "enable_checkpointing": False,
+            "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+            "num_sanity_val_steps": 0,
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "log_every_n_steps": 1,
@@ -95,6 +99,7 @@ def fit(module: SicModule, steps: int, *callbacks: L.Callback, resume: Any = Non
     """Train up to `steps`, on the same first batches in every epoch."""
     clip = {} if isinstance(module, GanModule) else {"gradient_clip_val": CLIP}
     made = trainer(steps, *callbacks, **clip | changes)
-    loader: Any = DataLoader(batches(), batch_size=None)  # type: ignore[arg-type]  # a list is a dataset
-    made.fit(module, loader, ckpt_path=resume)
+    crops: Any = DataLoader(batches(), batch_size=None)  # type: ignore[arg-type]  # a list is a dataset
+    whole: Any = DataLoader([SourceImage("a", pictures(1, 3, 40, 90))], batch_size=None)  # type: ignore[arg-type]
+    made.fit(module, crops, whole, ckpt_path=resume)
     return made

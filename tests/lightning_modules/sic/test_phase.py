@@ -7,16 +7,13 @@ import torch
 from torch import Tensor
 
 from lightning_modules.sic.level_schedule import descending
-from lightning_modules.sic.phase import Moment
 from lightning_modules.sic.training_pass import code
 from tests.lightning_modules.sic import formulas
 from tests.lightning_modules.sic.formulas import Example, example_of, numpy, squares
 from tests.lightning_modules.sic.small_networks import pictures, small_networks
-from tests.lightning_modules.sic.small_training import TABLE, WARM_UP, progressive
+from tests.lightning_modules.sic.small_training import EPOCH, TABLE, WARM_UP, progressive
 
 NAMES = ("mse", "perceptual", "bpp")
-LATE = 5
-"""An epoch after those of evenness."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +38,7 @@ def details(example: Example, level: int, samples: int) -> Tensor:
 def test_the_warm_up_is_its_formula(example: Example) -> None:
     expected = formulas.warm_up_loss(drawn_again(example, seed=3))
     torch.manual_seed(3)
-    loss = WARM_UP(example.networks, example.x, Moment(0, 0)).loss
+    loss = WARM_UP(example.networks, example.x, 0).loss
     assert float(loss) == pytest.approx(expected, rel=1e-6)
 
 
@@ -52,17 +49,18 @@ def test_the_main_phase_is_its_formula_at_the_level_of_its_step(example: Example
     again = drawn_again(example, seed=step)
     expected = formulas.main_loss(again, level, details(again, level, samples))
     torch.manual_seed(step)
-    loss = progressive(samples, epochs=2)(example.networks, example.x, Moment(8 + step, LATE)).loss
+    loss = progressive(samples)(example.networks, example.x, 8 + step).loss
     assert float(loss) == pytest.approx(expected, rel=1e-9)
 
 
 def test_groups_are_kept_even_in_the_first_two_epochs_only(example: Example) -> None:
-    def loss(epoch: int) -> float:
+    def loss(step: int, epochs: int) -> float:
         torch.manual_seed(0)
-        return float(progressive(epochs=2)(example.networks, example.x, Moment(1, epoch)).loss)
+        return float(progressive(epochs=epochs)(example.networks, example.x, step).loss)
 
-    extra = formulas.evenness(example, level=3)
-    assert [loss(epoch) - loss(LATE) for epoch in (0, 1, 2)] == pytest.approx([extra, extra, 0.0], rel=1e-6)
+    extras = [loss(step, 2) - loss(step, 0) for step in (0, 2 * EPOCH - 1, 2 * EPOCH)]
+    expected = [formulas.evenness(example, level) for level in (4, 1)]
+    assert extras == pytest.approx([*expected, 0.0], rel=1e-6)
 
 
 def test_levels_go_down_from_the_top_and_begin_again(example: Example) -> None:
