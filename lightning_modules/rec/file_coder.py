@@ -17,10 +17,10 @@ class FileCoder:
     on here. together, key: see `lightning_modules.coding.coder.Coder`.
     """
 
-    together = 1
-
-    def __init__(self, *, index_coder: Coder, is_zipf: bool, block_kl: float, block_size: int, name: str) -> None:
-        self.index_coder = index_coder
+    def __init__(
+        self, *, index_coder: Coder, is_zipf: bool, block_kl: float, block_size: int, name: str, together: int = 1
+    ) -> None:
+        self.index_coder, self.together = index_coder, together
         self.settings = settings_of(index_coder, is_zipf=is_zipf, block_kl=block_kl, block_size=block_size)
         self._name = name
 

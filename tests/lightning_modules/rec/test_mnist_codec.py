@@ -29,7 +29,7 @@ def test_the_paper_s_model_has_the_sizes_of_its_perceptrons() -> None:
     encoder = 784 * 300 + 300 + 300 * 300 + 300 + 300 * 100 + 100
     decoder = 50 * 300 + 300 + 300 * 300 + 300 + 300 * 784 + 784
     codec = MnistCodec(width=300, latents=50)
-    assert sum(parameter.numel() for parameter in codec.parameters()) == encoder + decoder
+    assert sum(parameter.numel() for parameter in codec.parameters()) == encoder + decoder == 697_484
 
 
 def test_the_prior_is_standard_normal() -> None:
