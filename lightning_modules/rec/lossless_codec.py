@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from lightning_modules.image_padding import crop
 from lightning_modules.rec import logistic_code
 from lightning_modules.rec.back_files import chain_of, encode_back, read_alone, read_files
 from lightning_modules.rec.codec import LN2, RecCodec
+from lightning_modules.rec.hilloc_weights import hilloc_weights
 from lightning_modules.rec.level_coding import Receiver
 from lightning_modules.rec.logistic_code import IntegerLaw
 from lightning_modules.rec.pixel_likelihood import LEVELS, LIKELIHOODS, MEAN_BITS, SCALE_BITS, OwnScales, SharedScale
@@ -38,6 +40,7 @@ class LosslessCodec(RecCodec):
 
     codec_id = 32
     packaged_family = "rec_lossless"
+    checkpoint_formats: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Tensor]]]] = {"hilloc": hilloc_weights}
     kind = "lossless ResNet VAE"
     networks: ResNetVAE
 
