@@ -60,7 +60,8 @@ def _coded(codec: LosslessCodec, latents: Latents, pushed: Pushed, share: Share,
     x = latents.variables["x"]
     head = BackSettings(CELL_BITS, _is_gray(x), share.link if is_chain else None)
     section = Section(head.to_bytes() + share.words, codec.crc_of(x, []))
-    return Coded([section], {**pushed.bits, "initial": paid}, {"net": sum(pushed.bits.values()), "initial": paid})
+    accounts = {"net": sum(pushed.bits.values()), "initial": paid, "bound": codec.bound(latents)}
+    return Coded([section], {**pushed.bits, "initial": paid}, accounts)
 
 
 def _push(codec: LosslessCodec, stack: AnsStack, x: Tensor) -> Pushed:

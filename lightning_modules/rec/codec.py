@@ -24,16 +24,12 @@ from lightning_modules.hyperprior.codec import full_precision
 from lightning_modules.hyperprior.weights import load_weights
 from lightning_modules.image_padding import pad_to_multiple
 from lightning_modules.rec.auxiliary_variables import Gaussian
-from lightning_modules.rec.beam_search import BeamSearch
-from lightning_modules.rec.candidate_noise import Mirrored
-from lightning_modules.rec.coder import Coder
 from lightning_modules.rec.derived_state import Derived, derive
 from lightning_modules.rec.exact_pieces import implied_layers
-from lightning_modules.rec.file_coder import FileCoder
+from lightning_modules.rec.file_coder import FileCoder, default_coder
 from lightning_modules.rec.hierarchy import Hierarchy, Prior, analytic_kl
 from lightning_modules.rec.level_coding import Receiver, Sender, cuts
 from lightning_modules.rec.message_code import push_messages
-from lightning_modules.rec.schedule import SharedEqualKL
 from lightning_modules.rec.settings import Settings, split
 from lightning_modules.weight_snapshot import WeightSnapshot
 
@@ -59,19 +55,6 @@ class Written(NamedTuple):
 
     state: Tensor
     sender: Sender
-
-
-def default_coder() -> FileCoder:
-    """Of `encode`, where no coder is configured: conf/coder/irec.yaml with fewer beams."""
-    search = BeamSearch(num_beams=20)
-    index_coder = Coder(
-        kl_per_variable=math.log(32.0),
-        num_candidates=32,
-        schedule=SharedEqualKL(),
-        noise=Mirrored(seed=42),
-        sampler=search,
-    )
-    return FileCoder(index_coder=index_coder, is_zipf=False, block_kl=100.0, block_size=4096, name="default")
 
 
 class RecCodec(Codec):
@@ -174,7 +157,12 @@ class RecCodec(Codec):
         log_ratio = sum(float(encoded.log_ratio.sum()) for encoded in sender.encoded) / LN2
         section = Section(settings.to_bytes() + stack.to_bytes(), self.crc_of(x, sender.encoded))
         accounts = {"kl": kl, "log_ratio": log_ratio, "indices": indices, "counts": counts, "schedules": schedules}
+        accounts |= {"bound": self.bound(latents)}
         return Coded([section], {"latents": schedules + counts + indices, **bits}, accounts | bits)
+
+    def bound(self, latents: Latents) -> float:
+        """Bits of the negative evidence bound, or of relative entropy alone: what a file is to be compared with."""
+        return sum(float(bits.sum()) for bits in self.estimate(latents).bits.values())
 
     @full_precision
     def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:

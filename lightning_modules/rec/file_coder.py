@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 from lightning_modules.codec import Codec, Coded, CodingError, Latents
+from lightning_modules.rec.beam_search import BeamSearch
+from lightning_modules.rec.candidate_noise import Mirrored
 from lightning_modules.rec.coder import Coder
+from lightning_modules.rec.schedule import SharedEqualKL
 from lightning_modules.rec.settings import settings_of
 
 
@@ -36,3 +40,16 @@ class FileCoder:
                 "of relative entropy coding"
             )
         return [encode_with(latents, self) for latents in images]
+
+
+def default_coder() -> FileCoder:
+    """Of `encode`, where no coder is configured: conf/coder/irec.yaml with fewer beams."""
+    search = BeamSearch(num_beams=20)
+    index_coder = Coder(
+        kl_per_variable=math.log(32.0),
+        num_candidates=32,
+        schedule=SharedEqualKL(),
+        noise=Mirrored(seed=42),
+        sampler=search,
+    )
+    return FileCoder(index_coder=index_coder, is_zipf=False, block_kl=100.0, block_size=4096, name="default")

@@ -131,6 +131,7 @@ def test_the_net_rate_is_the_evidence_bound(codec: LosslessCodec, coded: Coded) 
     estimate = codec.estimate(codec.analyze(picture(32, 32)))
     bound = float(sum(estimate.bits.values()))
     assert coded.accounts["net"] == pytest.approx(bound, rel=0.02)
+    assert coded.accounts["bound"] == pytest.approx(bound)
 
 
 def test_two_threads_read_what_one_has_written(codec: LosslessCodec, coded: Coded) -> None:

@@ -11,7 +11,7 @@ import torch
 from lightning_modules.checkpoints.packaged_model import load_model, save_model
 from lightning_modules.codec import Coded, CodingError, DamagedFile
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.rec.codec import default_coder
+from lightning_modules.rec.file_coder import default_coder
 from lightning_modules.rec.level_coding import GRID_BITS
 from lightning_modules.rec.lossy_codec import LossyCodec
 from lightning_modules.rec.lossy_vaes import ARCHITECTURES
