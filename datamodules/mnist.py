@@ -1,4 +1,8 @@
-"""MNIST (LeCun et al. 1998): 60,000 and 10,000 handwritten digits of 28x28, gray, in the IDX format."""
+"""MNIST (LeCun et al. 1998): 60,000 and 10,000 handwritten digits of 28x28, in the IDX format, made black and white.
+
+What is above a half is white. (The binarised MNIST of Larochelle and Murray, 2011, drew each pixel once with its grey
+value as the probability.)
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ class Mnist(PictureSet):
                 download(self.root, split)
 
     def pictures(self, split: str) -> Pictures:
-        return read_images(self.root / FOLDER / FILES[split])
+        return np.where(read_images(self.root / FOLDER / FILES[split]) > 127, 255, 0).astype(np.uint8)
 
 
 def download(root: Path, split: str, url: str = URL) -> Path:
