@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+import torch
+
 from lightning_modules.coding.bits_back_chain import Link
 from lightning_modules.coding.damage import damaged
 from lightning_modules.rec.auxiliary_variables import POWER_LAW_EXPONENT
@@ -12,6 +14,7 @@ from lightning_modules.rec.beam_search import BeamSearch
 from lightning_modules.rec.candidate_noise import Independent, Mirrored, SignFlipped
 from lightning_modules.rec.coder import Coder
 from lightning_modules.rec.index_coding import IndexCode, UniformCode, ZipfCode
+from lightning_modules.rec.portable_math import ln
 from lightning_modules.rec.quantile_code import MOST_BITS
 from lightning_modules.rec.schedule import EqualKL, PowerLaw, Schedule, SharedEqualKL
 
@@ -22,9 +25,11 @@ SCHEDULES: tuple[type[EqualKL] | type[SharedEqualKL] | type[PowerLaw], ...] = (E
 KL_UNIT = 1 << 10
 """KL of a variable is given in multiples of 1 / KL_UNIT nat."""
 KIND_BITS = 2
-_ZIPF, _GRAY, _BACK, _CHAINED = (1 << 2 * KIND_BITS + k for k in range(4))
-"""Flags of the first byte. The last two: made by bits-back coding, then the next byte is `bits`; one of a chain."""
-_FIXED = struct.Struct("<BHHHHI")
+_ZIPF, _GRAY, _BACK, _LAST = (1 << 2 * KIND_BITS + k for k in range(4))
+"""Flags of the first byte. _BACK: made by bits-back coding, then the next byte is `bits`, and _LAST says that the file
+is one of a chain. Without _BACK, _LAST says that the numbers of `usual` are not written."""
+_FIXED, _UNUSUAL = struct.Struct("<BHH"), struct.Struct("<HHI")
+USUAL_SIZE, USUAL_SEED = 1 << 14, 42
 
 
 class Settings(NamedTuple):
@@ -46,9 +51,11 @@ class Settings(NamedTuple):
     gray: bool = False
 
     def to_bytes(self) -> bytes:
-        kinds = self.noise | self.schedule << KIND_BITS | _ZIPF * self.is_zipf | _GRAY * self.gray
-        numbers = (self.num_candidates - 1, self.kl_per_variable, self.block_kl, self.block_size - 1)
-        return _FIXED.pack(kinds, *numbers, self.seed)
+        numbers = (self.kl_per_variable, self.block_size, self.seed)
+        is_usual = numbers == usual(self.num_candidates)
+        kinds = self.noise | self.schedule << KIND_BITS | _ZIPF * self.is_zipf | _GRAY * self.gray | _LAST * is_usual
+        rest = b"" if is_usual else _UNUSUAL.pack(self.kl_per_variable, self.block_size - 1, self.seed)
+        return _FIXED.pack(kinds, self.num_candidates - 1, self.block_kl) + rest
 
     def index_code(self) -> IndexCode:
         if self.is_zipf:
@@ -91,25 +98,37 @@ def split(payload: bytes) -> tuple[Settings, bytes]:
     """Settings, and the coded words behind them. Raises `DamagedFile`."""
     if len(payload) < _FIXED.size:
         raise damaged("a section of indices is cut off")
-    kinds, candidates, kl_per_variable, block_kl, block_size, seed = _FIXED.unpack_from(payload)
-    mask = (1 << KIND_BITS) - 1
-    noise, schedule, rest = kinds & mask, kinds >> KIND_BITS & mask, kinds >> 2 * KIND_BITS
-    if noise >= len(NOISES) or schedule >= len(SCHEDULES) or rest > 3 or not kl_per_variable or not block_kl:
+    kinds, candidates, block_kl = _FIXED.unpack_from(payload)
+    words, mask = payload[_FIXED.size :], (1 << KIND_BITS) - 1
+    noise, schedule, num_candidates = kinds & mask, kinds >> KIND_BITS & mask, candidates + 1
+    kl_per_variable, block_size, seed = usual(num_candidates)
+    if not kinds & _LAST:
+        if len(words) < _UNUSUAL.size:
+            raise damaged("a section of indices is cut off")
+        kl_per_variable, less, seed = _UNUSUAL.unpack_from(words)
+        block_size, words = less + 1, words[_UNUSUAL.size :]
+    if noise >= len(NOISES) or schedule >= len(SCHEDULES) or kinds & _BACK or not kl_per_variable or not block_kl:
         raise damaged("a section of indices asks for what none has")
     return (
         Settings(
             noise=noise,
             schedule=schedule,
             is_zipf=bool(kinds & _ZIPF),
-            num_candidates=candidates + 1,
+            num_candidates=num_candidates,
             kl_per_variable=kl_per_variable,
             block_kl=block_kl,
-            block_size=block_size + 1,
+            block_size=block_size,
             seed=seed,
             gray=bool(kinds & _GRAY),
         ),
-        payload[_FIXED.size :],
+        words,
     )
+
+
+def usual(num_candidates: int) -> tuple[int, int, int]:
+    """KL of a variable, size of a block and seed, where nothing else was asked for: each index is worth its bits."""
+    nats = float(ln(torch.tensor(float(num_candidates), dtype=torch.float64)))
+    return round(nats * KL_UNIT), USUAL_SIZE, USUAL_SEED
 
 
 class BackSettings(NamedTuple):
@@ -123,7 +142,7 @@ class BackSettings(NamedTuple):
     link: Link | None = None
 
     def to_bytes(self) -> bytes:
-        kinds = _BACK | _GRAY * self.gray | _CHAINED * (self.link is not None)
+        kinds = _BACK | _GRAY * self.gray | _LAST * (self.link is not None)
         return bytes([kinds, self.bits]) + (self.link.to_bytes() if self.link else b"")
 
 
@@ -134,7 +153,7 @@ def is_back(payload: bytes) -> bool:
 
 def split_back(payload: bytes) -> tuple[BackSettings, bytes]:
     """Settings, and the coded words behind them. Raises `DamagedFile`."""
-    if len(payload) < 2 or payload[0] & ~(_BACK | _GRAY | _CHAINED) or not 1 <= payload[1] <= MOST_BITS:
+    if len(payload) < 2 or payload[0] & ~(_BACK | _GRAY | _LAST) or not 1 <= payload[1] <= MOST_BITS:
         raise damaged("a bits-back section asks for what none has")
-    link, words = Link.split(payload[2:]) if payload[0] & _CHAINED else (None, payload[2:])
+    link, words = Link.split(payload[2:]) if payload[0] & _LAST else (None, payload[2:])
     return BackSettings(payload[1], bool(payload[0] & _GRAY), link), words

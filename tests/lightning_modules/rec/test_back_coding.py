@@ -146,7 +146,7 @@ def test_two_threads_read_what_one_has_written(codec: LosslessCodec, coded: Code
 @pytest.mark.fuzz
 def test_damage_is_refused(codec: LosslessCodec) -> None:
     (section,) = alone(codec, picture(6, 6)).sections
-    for k in range(len(section.payload)):
+    for k in range(0, len(section.payload), 3):
         payload = bytearray(section.payload)
         payload[k] ^= 1 << k % 8
         (found,) = codec.read_integers([[section._replace(payload=bytes(payload))]], (6, 6))

@@ -62,6 +62,7 @@ def test_lossy_files_decode_to_the_pictures_that_the_sender_saw(photos: Path, mo
         assert 10 * np.log10(255**2 / error) == pytest.approx(float(row["psnr"]), abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_model_of_another_room_is_refused_in_one_line(photos: Path, models: Path, tmp_path: Path) -> None:
     ckpt = f"ckpt={models / 'lossy.safetensors'}"
     line = refuse(*LOSSLESS, ckpt, f"input={photos}", f"output={tmp_path / 'files'}")
