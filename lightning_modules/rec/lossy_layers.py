@@ -31,10 +31,9 @@ def up(inputs: int, outputs: int, kernel: int = 5, stride: int = 2) -> nn.ConvTr
 
 
 def initialized(layer: Convolution) -> Convolution:
-    """Truncated normal weights that keep the variance, no bias."""
+    """Truncated normal weights of variance 1 / (inputs * taps), no bias: first pictures are small."""
     taps = layer.kernel_size[0] * layer.kernel_size[1]
-    meeting = taps if isinstance(layer, nn.Conv2d) else taps / (layer.stride[0] * layer.stride[1])
-    deviation = 1.0 / (TRUNCATED_DEVIATION * math.sqrt(layer.in_channels * meeting))
+    deviation = 1.0 / (TRUNCATED_DEVIATION * math.sqrt(layer.in_channels * taps))
     nn.init.trunc_normal_(layer.weight, std=deviation, a=-TRUNCATION * deviation, b=TRUNCATION * deviation)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
