@@ -52,9 +52,21 @@ def source_loader(
     items: Sequence[NamedFile], rank: int, world_size: int, num_workers: int, batch_size: int | None
 ) -> DataLoader[SourceImage | Failure]:
     """This rank's share of the pictures; a batch is a list of records, or for None the record itself."""
+    return record_loader(SourceImages(items), len(items), rank, world_size, num_workers, batch_size)
+
+
+def record_loader(
+    records: Dataset[SourceImage | Failure],
+    num_records: int,
+    rank: int,
+    world_size: int,
+    num_workers: int,
+    batch_size: int | None,
+) -> DataLoader[SourceImage | Failure]:
+    """As `source_loader`, for records from anywhere."""
     return DataLoader(
-        SourceImages(items),
-        sampler=RankShare(len(items), rank, world_size),
+        records,
+        sampler=RankShare(num_records, rank, world_size),
         batch_size=batch_size,
         collate_fn=_unchanged,
         num_workers=num_workers,

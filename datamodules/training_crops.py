@@ -79,6 +79,25 @@ class CropDataset(Dataset[Tensor]):
         return cut(self.pictures[min(index, len(self.pictures) - 1)], self.size, rng)
 
 
+class DrawnPictures(Dataset[Tensor]):
+    """An endless list of whole pictures of one size, all equally likely: item k is drawn with the generator (seed, k).
+
+    pictures: (N, H, W, C) uint8; a single channel is repeated. mirrored: half of the time.
+    """
+
+    def __init__(self, pictures: Pixels, *, seed: int, mirrored: bool) -> None:
+        self.pictures = pictures
+        self.seed = seed
+        self.mirrored = mirrored
+
+    def __getitem__(self, k: int) -> Tensor:
+        rng = np.random.default_rng((self.seed, k))
+        picture = self.pictures[rng.integers(len(self.pictures))]
+        if self.mirrored and rng.random() < 0.5:
+            picture = picture[:, ::-1]
+        return torch.from_numpy(picture.transpose(2, 0, 1).copy()).expand(3, -1, -1)
+
+
 class CropSampler(Sampler[int]):
     """Numbers of one epoch's crops for one rank: those that follow the crops seen so far, `length` of them.
 
@@ -101,7 +120,7 @@ class CropSampler(Sampler[int]):
 
 
 def crop_loader(
-    dataset: CropDataset,
+    dataset: CropDataset | DrawnPictures,
     *,
     batch_size: int,
     steps_per_epoch: int,

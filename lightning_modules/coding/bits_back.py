@@ -13,10 +13,12 @@ them is words, first word on top, under a state that is always the same.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from lightning_modules.codec import CodingError
+from lightning_modules.codec import Coded, CodingError, Latents
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.damage import damaged
 from lightning_modules.coding.leaky import Int32s, Rows, spans
@@ -28,6 +30,14 @@ SEED = 0x1BADB002
 
 MOST_BITS = 24
 """What popping one entry takes at most."""
+
+
+@runtime_checkable
+class BackCodec(Protocol):
+    """A codec of any room that bits-back coding can code with."""
+
+    def encode_back(self, images: Sequence[Latents], mode: str) -> list[Coded]:
+        """mode: `single`, or `chained` for one stream of all. Raises `CodingError` for what it does not have."""
 
 
 class TooFewBits(CodingError):

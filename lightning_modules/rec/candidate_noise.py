@@ -48,7 +48,9 @@ OpenStep = Callable[[Tensor], StepNoise]
 
 
 class CandidateNoise(Protocol):
-    """The rule by which sender and receiver make candidates."""
+    """The rule by which sender and receiver make candidates. seed: of the shared randomness."""
+
+    seed: int
 
     def first_prefix(self, blocks: Tensor) -> Tensor:
         """(N,) the hash that a block's list of indices starts from."""
@@ -66,11 +68,11 @@ class SignFlipped:
     """One set of Gaussians for each variable of a block, with signs for each path."""
 
     def __init__(self, *, seed: int) -> None:
-        self._seed = seed
+        self.seed = seed
         self._key = halves(signed_64(seed))
 
     def first_prefix(self, blocks: Tensor) -> Tensor:
-        return first_prefix(self._seed, blocks)
+        return first_prefix(self.seed, blocks)
 
     def steps(
         self, blocks: Tensor, num_active: Sequence[int], candidates: range, dimensions: int, first_variable: int = 0
@@ -123,6 +125,7 @@ class Mirrored:
     """
 
     def __init__(self, *, seed: int) -> None:
+        self.seed = seed
         self._pairs = SignFlipped(seed=seed)
 
     def first_prefix(self, blocks: Tensor) -> Tensor:
@@ -175,10 +178,10 @@ class Independent:
     """Gaussians of its own for each path, as many times more of them as there are beams; the prefix is Philox's key."""
 
     def __init__(self, *, seed: int) -> None:
-        self._seed = seed
+        self.seed = seed
 
     def first_prefix(self, blocks: Tensor) -> Tensor:
-        return first_prefix(self._seed, blocks)
+        return first_prefix(self.seed, blocks)
 
     def steps(
         self, blocks: Tensor, num_active: Sequence[int], candidates: range, dimensions: int, first_variable: int = 0

@@ -80,9 +80,9 @@ class Coder:
             )
         self.kl_per_variable = kl_per_variable
         self.num_candidates = num_candidates
-        self._schedule = schedule
-        self._noise = noise
-        self._sampler = sampler
+        self.schedule = schedule
+        self.noise = noise
+        self.sampler = sampler
 
     def encode(self, posterior: Gaussian, prior: Gaussian, layout: Layout, first_block: int = 0) -> Encoded:
         """A sample of the posterior; all tensors have one shape, of M numbers.
@@ -93,13 +93,13 @@ class Coder:
         targets = _targets(posterior, prior, layout)
         kl = targets.kl()
         counts = self._num_variables(kl)
-        choices = torch.where(counts > 0, self._schedule.choose(targets, counts), 0)
+        choices = torch.where(counts > 0, self.schedule.choose(targets, counts), 0)
         indices: list[Tensor] = [torch.zeros(0, dtype=torch.int64)] * len(counts)
-        width = max(self._sampler.num_paths, self.num_candidates)
+        width = max(self.sampler.num_paths, self.num_candidates)
         for rows in _batches(counts, targets.sizes, width):
             variables = self._variables(rows + first_block, counts[rows], choices[rows])
-            chain = Chain(targets.rows(rows).trimmed(), variables, self._noise, self.num_candidates)
-            chosen = self._sampler.choose(chain).cpu()
+            chain = Chain(targets.rows(rows).trimmed(), variables, self.noise, self.num_candidates)
+            chosen = self.sampler.choose(chain).cpu()
             for row, block in enumerate(rows.tolist()):
                 indices[block] = chosen[row, : int(counts[block])]
         message = Message(counts.cpu(), choices.cpu(), torch.cat(indices))
@@ -125,7 +125,7 @@ class Coder:
         return counts.to(torch.int64)
 
     def _variables(self, blocks: Tensor, counts: Tensor, choices: Tensor) -> Variables:
-        scales = [self._schedule.scales(*pair) for pair in zip(counts.tolist(), choices.tolist(), strict=True)]
+        scales = [self.schedule.scales(*pair) for pair in zip(counts.tolist(), choices.tolist(), strict=True)]
         return Variables.stacked(blocks, scales)
 
     def _sums(self, message: Message, layout: Layout, first_block: int, device: torch.device) -> list[Tensor]:
@@ -133,13 +133,13 @@ class Coder:
         sizes = torch.tensor(layout.starts).diff()
         if not 0 <= first_block <= MAX_BLOCKS - len(sizes):
             raise ValueError(f"blocks are numbered 0 ... {MAX_BLOCKS - 1}, and {first_block} is to be the first one")
-        _check_message(message, len(sizes), self._schedule.num_choices)
+        _check_message(message, len(sizes), self.schedule.num_choices)
         indices = message.indices.to(device).split(message.counts.tolist())
         sums = [torch.zeros(int(size), dtype=torch.float64, device=device) for size in sizes]
         for rows in _batches(message.counts, sizes, 1):
             variables = self._variables((rows + first_block).to(device), message.counts[rows], message.choices[rows])
             padded = torch.nn.utils.rnn.pad_sequence([indices[block] for block in rows.tolist()], batch_first=True)
-            found = replay(self._noise, variables, padded, int(sizes[rows].max()))
+            found = replay(self.noise, variables, padded, int(sizes[rows].max()))
             for row, block in enumerate(rows.tolist()):
                 sums[block] = found[row, : int(sizes[block])]
         return sums

@@ -69,7 +69,7 @@ class ZipfCode(TableCode):
 def uniform_table(num_candidates: int) -> CodingTables:
     """One table of equal frequencies, from 0."""
     _check(num_candidates)
-    return _table(np.ones(num_candidates))
+    return one_table(portable_frequencies(np.ones(num_candidates)))
 
 
 @lru_cache(maxsize=64)
@@ -79,7 +79,7 @@ def zipf_table(num_candidates: int, kl_per_variable: float) -> CodingTables:
     information = kl_per_variable / math.log(2.0)
     exponent = 1.0 + 1.0 / (information + math.log2(math.e) / math.e + 1.0)
     numbers = torch.arange(1, num_candidates + 1, dtype=torch.float64)
-    return _table(exp(-exponent * ln(numbers)).numpy())
+    return one_table(portable_frequencies(exp(-exponent * ln(numbers)).numpy()))
 
 
 def _check(num_candidates: int) -> None:
@@ -87,8 +87,8 @@ def _check(num_candidates: int) -> None:
         raise ValueError(f"a code needs 1 ... {MAX_ENTRIES} indices, got {num_candidates}")
 
 
-def _table(weights: NDArray[np.float64]) -> CodingTables:
-    """Frequencies in proportion to descending weights, and one unit for the escape.
+def portable_frequencies(weights: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Frequencies in proportion to weights, largest first or nearly so, and one unit for the escape.
 
     Each entry has a unit, the others are dealt out rounding down, and what that leaves goes to the first entries.
     """
@@ -98,4 +98,9 @@ def _table(weights: NDArray[np.float64]) -> CodingTables:
     missing = TOTAL - 1 - int(frequencies.sum())
     frequencies += missing // len(weights)
     frequencies[: missing % len(weights)] += 1
-    return CodingTables(np.append(frequencies, 1), np.array([0, len(weights) + 1]), np.zeros(1, dtype=np.int64))
+    return np.append(frequencies, 1)
+
+
+def one_table(frequencies: NDArray[np.int64]) -> CodingTables:
+    """From 0."""
+    return CodingTables(frequencies.astype(np.int32), np.array([0, len(frequencies)]), np.zeros(1, dtype=np.int64))

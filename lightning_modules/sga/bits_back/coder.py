@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from lightning_modules.codec import Codec, Coded, CodingError, Latents
+from lightning_modules.coding.bits_back import BackCodec
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
 from lightning_modules.sga.bits_back.settings import COARSEST, FINEST
 from lightning_modules.sga.bits_back.streams import Picture, chained, single, with_payload
@@ -17,15 +18,17 @@ Stream = Callable[[Sequence[Picture]], list[Coded]]
 
 
 class BitsBackCoder:
-    """stream: from pictures to sections. together, key: see `Coder`."""
+    """stream: from pictures to sections; mode: its name, for codecs of other rooms. together, key: see `Coder`."""
 
-    def __init__(self, stream: Stream, together: int, key: str) -> None:
-        self.stream, self.together, self.key = stream, together, key
+    def __init__(self, stream: Stream, mode: str, together: int, key: str) -> None:
+        self.stream, self.mode, self.together, self.key = stream, mode, together, key
 
     def encode(self, codec: Codec, images: Sequence[Latents]) -> list[Coded]:
-        if not isinstance(codec, BitsBackCodec):
-            raise CodingError(f"{type(codec).__name__} has nothing to get bits back for; use coder=separate")
-        return codec.encode_each(images, self.stream)
+        if isinstance(codec, BitsBackCodec):
+            return codec.encode_each(images, self.stream)
+        if isinstance(codec, BackCodec):
+            return codec.encode_back(images, self.mode)
+        raise CodingError(f"{type(codec).__name__} has nothing to get bits back for; use coder=separate")
 
 
 def bits_back_coder(
@@ -40,14 +43,14 @@ def bits_back_coder(
     free, paid = _fineness("delta", delta), _fineness("seeded_delta", seeded_delta)
     match mode:
         case "single":
-            return BitsBackCoder(_each(partial(single, fineness=paid)), 1, f"{mode} {paid}")
+            return BitsBackCoder(_each(partial(single, fineness=paid)), mode, 1, f"{mode} {paid}")
         case "chained":
             stack = partial(chained, first=paid, others=free)
-            return BitsBackCoder(stack, together, f"{mode} {paid} {free} {together}")
+            return BitsBackCoder(stack, mode, together, f"{mode} {paid} {free} {together}")
         case "payload":
             data = _read(str(payload))
             carried = _each(partial(with_payload, fineness=free, data=data))
-            return BitsBackCoder(carried, 1, f"{mode} {free} {zlib.crc32(data):08x}")
+            return BitsBackCoder(carried, mode, 1, f"{mode} {free} {zlib.crc32(data):08x}")
     raise CodingError(f"coder.mode={mode}: choose single, chained or payload")
 
 

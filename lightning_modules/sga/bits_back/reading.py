@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from lightning_modules.codec import CARRIED, CodingError, DamagedFile, ImageSize, Integers, Section
 from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
+from lightning_modules.coding.bits_back_chain import Share, joined
 from lightning_modules.coding.damage import damaged
 from lightning_modules.sga.bits_back.derived_state import Derived
 from lightning_modules.sga.bits_back.picture_order import crc_of, read
@@ -65,7 +65,7 @@ class Reader:
     def _chain(self, members: dict[int, File]) -> dict[int, Integers | CodingError]:
         """The members by number -> each one's integers; a fault anywhere is a fault of all."""
         try:
-            stack = _joined(list(members.values()))
+            stack = joined([Share(file.settings.link, file.words) for file in members.values()])
             found: dict[int, Integers | CodingError] = {}
             for number, file in sorted(members.items(), key=lambda item: -item[1].settings.link.place):
                 found[number] = self._take(stack, file)
@@ -82,20 +82,3 @@ class Reader:
                 "coding parameters than the one that wrote it (python run.py task=doctor tells)"
             )
         return integers
-
-
-def _joined(files: Sequence[File]) -> AnsStack:
-    """The whole stack of a chain."""
-    link = files[0].settings.link
-    by_place = {file.settings.link.place: file.words for file in files}
-    if len(by_place) != len(files) or any(file.settings.link.length != link.length for file in files):
-        raise CodingError(f"chain {link.mark:08x} has two files for one place; decode copies of it one by one")
-    if missing := [str(k + 1) for k in range(link.length) if k not in by_place]:
-        raise CodingError(
-            f"chain {link.mark:08x} is one stream in {link.length} files, which decode together; missing here: number "
-            f"{', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}; give the whole folder to one process"
-        )
-    data = b"".join(words for _, words in sorted(by_place.items()))
-    if zlib.crc32(data) != link.mark:
-        raise damaged(f"the files of chain {link.mark:08x} do not belong together")
-    return AnsStack.from_bytes(data)

@@ -6,6 +6,7 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
+from lightning_modules.coding.bits_back_chain import Link
 from lightning_modules.coding.damage import damaged
 from lightning_modules.coding.leaky import Grid
 from lightning_modules.sga.bits_back.posterior import MOST_STEPS, Search
@@ -15,7 +16,7 @@ LARGEST = 7
 """Steps of z from 4 to 2^-8, within ranges from +-1 to +-2^7."""
 
 _FIXED = struct.Struct("<BBHH")
-_CHAIN = struct.Struct("<IHH")
+_SMALLEST_STACK = 8
 _LENGTH = struct.Struct("<I")
 
 
@@ -28,14 +29,6 @@ class Mode(IntEnum):
     """The picture before; the seeded generator for the first one."""
     PAYLOAD = 2
     """The user's data, which the receiver gets back."""
-
-
-class Link(NamedTuple):
-    """A file's place in its chain. mark: names the chain. place: from 0 to length - 1, in coding order."""
-
-    mark: int
-    place: int
-    length: int
 
 
 class Settings(NamedTuple):
@@ -59,7 +52,7 @@ class Settings(NamedTuple):
         fixed = _FIXED.pack(self.mode, self.fineness - COARSEST << 4 | self.extent, *self.search)
         match self.mode:
             case Mode.CHAINED:
-                return fixed + _CHAIN.pack(*self.link)
+                return fixed + self.link.to_bytes()
             case Mode.PAYLOAD:
                 return fixed + _LENGTH.pack(self.payload_bytes)
             case _:
@@ -68,7 +61,7 @@ class Settings(NamedTuple):
 
 def split(payload: bytes) -> tuple[Settings, bytes]:
     """Settings, and the coded words behind them. Raises `DamagedFile`."""
-    if len(payload) < _FIXED.size + _CHAIN.size:
+    if len(payload) < _FIXED.size + _SMALLEST_STACK:
         raise damaged("a bits-back section is cut off")
     mode, grid, steps, rate = _FIXED.unpack_from(payload)
     fineness, extent = (grid >> 4) + COARSEST, grid & 15
@@ -76,10 +69,8 @@ def split(payload: bytes) -> tuple[Settings, bytes]:
         raise damaged("a bits-back section asks for what none has")
     settings, rest = Settings(Mode(mode), fineness, extent, Search(steps, rate)), payload[_FIXED.size :]
     if settings.mode is Mode.CHAINED:
-        link = Link(*_CHAIN.unpack_from(rest))
-        if link.place >= link.length:
-            raise damaged("a picture's place in its chain is behind the chain's end")
-        return settings._replace(link=link), rest[_CHAIN.size :]
+        link, words = Link.split(rest)
+        return settings._replace(link=link), words
     if settings.mode is Mode.PAYLOAD:
         (payload_bytes,) = _LENGTH.unpack_from(rest)
         return settings._replace(payload_bytes=payload_bytes), rest[_LENGTH.size :]

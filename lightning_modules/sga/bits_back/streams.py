@@ -6,18 +6,16 @@ its file, so that the files together are the stack. The last one holds the state
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lightning_modules.codec import Coded, CodingError, Section
+from lightning_modules.codec import Coded, Section
 from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back import TooFewBits
+from lightning_modules.coding.bits_back_chain import shares
 from lightning_modules.sga.bits_back.picture_order import Written, crc_of
-from lightning_modules.sga.bits_back.settings import Link, Mode
-
-MOST_IN_A_CHAIN = 65535
+from lightning_modules.sga.bits_back.settings import Mode
 
 
 class Picture(NamedTuple):
@@ -47,24 +45,18 @@ def with_payload(picture: Picture, fineness: int, data: bytes) -> Coded:
 
 def chained(pictures: Sequence[Picture], first: int, others: int) -> list[Coded]:
     """One after the other onto one stack; only the first takes seeded words. first, others: their fineness."""
-    if len(pictures) > MOST_IN_A_CHAIN:
-        raise CodingError(f"a chain holds at most {MOST_IN_A_CHAIN} pictures; lower coder.together")
     words = sum(bits_back.most_words(picture.symbols) for picture in pictures)
     stack = bits_back.stack_of(bits_back.seeded_bytes(words))
-    initial, ends, all_written = stack.bits, [], []
+    initial, all_written = stack.bits, []
     for k, picture in enumerate(pictures):
         all_written.append(picture.write(stack, others if k else first, Mode.CHAINED))
-    data = stack.to_bytes()
     floor = min(written.low for written in all_written)
-    for k in range(len(pictures)):
-        later = [written.low for written in all_written[k + 1 :]]
-        ends.append(4 * min(later) if later else len(data))
-    starts, mark = [4 * floor, *ends[:-1]], zlib.crc32(data[4 * floor :])
     coded = []
-    for k, (written, start, end) in enumerate(zip(all_written, starts, ends, strict=True)):
-        linked = written.settings._replace(link=Link(mark, k, len(pictures)))
+    for k, (written, share) in enumerate(
+        zip(all_written, shares(stack, [one.low for one in all_written]), strict=True)
+    ):
         paid = initial - 32.0 * floor if k == 0 else 0.0
-        coded.append(_coded(written._replace(settings=linked), data[start:end], paid))
+        coded.append(_coded(written._replace(settings=written.settings._replace(link=share.link)), share.words, paid))
     return coded
 
 

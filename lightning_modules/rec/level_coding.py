@@ -1,0 +1,131 @@
+"""The two `Draw`s of coding: a sender's, which makes messages of samples of posteriors, and a receiver's.
+
+Both give z on the grid of 2^-GRID_BITS, of the same bits: messages and priors determine it, and priors come from the
+integer twins of the generative networks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_modules.codec import CodingError, ImageSize
+from lightning_modules.coding.ans import AnsStack
+from lightning_modules.coding.damage import damaged
+from lightning_modules.rec import blocks
+from lightning_modules.rec.auxiliary_variables import Gaussian
+from lightning_modules.rec.blocks import Layout
+from lightning_modules.rec.coder import Coder, Encoded
+from lightning_modules.rec.hierarchy import Hierarchy, Prior
+from lightning_modules.rec.message_code import Richness, pop_message
+from lightning_modules.rec.settings import KL_UNIT, Settings
+
+GRID_BITS = 16
+LARGEST = float((1 << 31) - 1)
+"""Of a z, in 2^-GRID_BITS."""
+
+
+class Cut(NamedTuple):
+    """How a level is cut into blocks. expected: variables of each. first: number of its first block in the file."""
+
+    layout: Layout
+    expected: tuple[float, ...]
+    first: int
+
+
+def cuts(expected_kl: Sequence[Tensor], sizes: Sequence[ImageSize], settings: Settings) -> list[Cut]:
+    """expected_kl: of each level (C,), per channel, in 1 / `blocks.KL_UNIT` nat at each position."""
+    found: list[Cut] = []
+    first = 0
+    for channels, size in zip(expected_kl, sizes, strict=True):
+        layout, expected = _cut(
+            tuple(channels.tolist()),
+            math.prod(size),
+            settings.block_kl,
+            settings.block_size,
+            settings.kl_per_variable,
+            settings.seed,
+        )
+        found.append(Cut(layout, expected, first))
+        first += layout.num_blocks
+    return found
+
+
+@lru_cache(maxsize=64)
+def _cut(
+    channels: tuple[int, ...], positions: int, block_kl: int, block_size: int, kl_per_variable: int, seed: int
+) -> tuple[Layout, tuple[float, ...]]:
+    expected = np.repeat(np.array(channels, dtype=np.int64), positions)
+    layout = blocks.blocks_by_kl(expected, block_kl, block_size, seed)
+    held = np.add.reduceat(expected[layout.order.numpy()], layout.starts[:-1])
+    variables = held / blocks.KL_UNIT * (KL_UNIT / kl_per_variable)
+    return layout, tuple(variables.tolist())
+
+
+class Sender:
+    """One picture's levels, coded as they are drawn. features: what inference says of it.
+
+    encoded: what each level so far has become.
+    """
+
+    def __init__(
+        self, networks: Hierarchy, features: Sequence[Tensor], coder: Coder, level_cuts: Sequence[Cut]
+    ) -> None:
+        self._networks, self._features, self._coder, self._cuts = networks, features, coder, level_cuts
+        self.encoded: list[Encoded] = []
+
+    def __call__(self, level: int, prior: Prior) -> Tensor:
+        cut = self._cuts[level]
+        found = self._networks.posterior(level, self._features[level], prior)
+        q, p = Gaussian(found.mean.double(), found.std.double()), _portable(self._networks, prior)
+        try:
+            encoded = self._coder.encode(q, p, cut.layout, cut.first)
+        except ValueError as error:
+            raise CodingError(f"{error}; the model does not know such pictures, train it longer or on others") from None
+        self.encoded.append(encoded)
+        return on_grid(encoded.z)
+
+
+class Receiver:
+    """The same levels, read off a stack. stack: with what is left on it."""
+
+    def __init__(self, networks: Hierarchy, stack: AnsStack, settings: Settings, level_cuts: Sequence[Cut]) -> None:
+        self._networks, self.stack, self._cuts = networks, stack, level_cuts
+        self._coder, self._code = settings.receiver(), settings.index_code()
+        self._richness = Richness()
+        self.drawn: list[Tensor] = []
+
+    def __call__(self, level: int, prior: Prior) -> Tensor:
+        cut = self._cuts[level]
+        self.stack, message = pop_message(self.stack, cut.expected, self._richness, self._coder.schedule, self._code)
+        try:
+            z = self._coder.decode(message, _portable(self._networks, prior), cut.layout, cut.first)
+        except ValueError as error:
+            raise damaged(str(error)) from None
+        self.drawn.append(on_grid(z))
+        return self.drawn[-1]
+
+
+def on_grid(z: Tensor) -> Tensor:
+    return (z * 2.0**GRID_BITS).round_().clamp_(-LARGEST, LARGEST) * 2.0**-GRID_BITS
+
+
+def integers_of(z: Tensor) -> NDArray[np.int32]:
+    """(C, h, w) of one picture's z on the grid (1, C, h, w)."""
+    return (z[0] * 2.0**GRID_BITS).to("cpu", torch.int32).numpy()
+
+
+def value_of(integers: NDArray[np.integer]) -> Tensor:
+    """The inverse, (C, h, w)."""
+    return torch.from_numpy(integers.astype(np.float64)) * 2.0**-GRID_BITS
+
+
+def _portable(networks: Hierarchy, prior: Prior) -> Gaussian:
+    return Gaussian(prior.mean, networks.scale_map.portable(prior.spread))

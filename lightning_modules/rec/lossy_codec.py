@@ -1,0 +1,102 @@
+"""Lossy relative entropy coding: samples of the latents, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_modules.codec import CodingError, Estimate, ImageSize, Integers
+from lightning_modules.coding.ans import AnsStack
+from lightning_modules.coding.container import content_crc
+from lightning_modules.image_padding import crop
+from lightning_modules.precision import full_precision
+from lightning_modules.rec.codec import RecCodec
+from lightning_modules.rec.coder import Encoded
+from lightning_modules.rec.hierarchy import Prior
+from lightning_modules.rec.level_coding import Receiver, integers_of, on_grid, value_of
+from lightning_modules.rec.lossy_vaes import ARCHITECTURES, LossyVAE
+from lightning_modules.rec.settings import Settings
+from lightning_modules.tiling import footprint, tiled
+
+
+class LossyCodec(RecCodec):
+    """architecture: a name of `ARCHITECTURES`; widths: of its layers. lmbda: what it was trained for."""
+
+    codec_id = 64
+    packaged_family = "rec_lossy"
+    kind = "lossy VAE"
+    networks: LossyVAE
+
+    def __init__(self, *, architecture: str, widths: Sequence[int], lmbda: float) -> None:
+        if architecture not in ARCHITECTURES:
+            raise CodingError(f"module.codec.architecture={architecture}: give one of {', '.join(ARCHITECTURES)}")
+        networks = ARCHITECTURES[architecture](widths=widths)
+        sizes = {"architecture": architecture, "widths": [*widths], "lmbda": lmbda}
+        super().__init__(networks, tuple(networks.pieces), sizes)
+
+    @classmethod
+    def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> LossyCodec:
+        codec = cls(**cls.sizes(state), lmbda=float(hyperparameters["lmbda"]))
+        codec.load_weights(state)
+        return codec
+
+    @classmethod
+    def of_sizes(cls, sizes: Mapping[str, Any]) -> LossyCodec:
+        return cls(**sizes, lmbda=0.0)
+
+    @classmethod
+    def sizes(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        names = {"networks.hyper_analysis.0.bias": "two_levels", "networks.inference.level3.0.bias": "four_levels"}
+        top, last = state.get("networks.top"), state.get("networks.synthesis.0.bias")
+        if top is None or last is None:
+            raise CodingError(f"not a {cls.kind}: it has no networks.top or networks.synthesis.0.bias")
+        architecture = next((name for key, name in names.items() if key in state), "one_level")
+        widths = [len(last)] if architecture == "one_level" else [len(last), len(top)]
+        return {"architecture": architecture, "widths": widths}
+
+    def pictures(self, state: Tensor, size: ImageSize) -> Tensor:
+        """(B, 3, *size), not clamped, of what `generate` gives."""
+        return crop(tiled(self.networks.synthesis, footprint(self.networks.synthesis), state.float()).float(), size)
+
+    def estimate_from(self, x: Tensor, state: Tensor, kl_bits: Tensor) -> Estimate:
+        return Estimate(self.pictures(state, (x.shape[-2], x.shape[-1])), {"latents": kl_bits})
+
+    # ---- files
+
+    def push_rest(self, stack: AnsStack, x: Tensor, state: Tensor, settings: Settings) -> dict[str, float]:
+        """Nothing."""
+        del stack, x, state, settings
+        return {}
+
+    def pop_rest(self, receiver: Receiver, state: Tensor, settings: Settings, image_size: ImageSize) -> Integers:
+        """z of each level, (C, h, w), in 2^-GRID_BITS."""
+        del state, settings, image_size
+        return {f"z{level}": integers_of(z) for level, z in enumerate(receiver.drawn)}
+
+    def crc_of(self, x: Tensor, encoded: Sequence[Encoded]) -> int:
+        """Of z, level by level."""
+        del x
+        return content_crc(*(integers_of(on_grid(one.z)) for one in encoded))
+
+    def crc_of_integers(self, integers: Integers) -> int:
+        return content_crc(*(integers[name] for name in sorted(integers)))
+
+    @full_precision
+    def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
+        device = next(self.parameters()).device
+        stacked = [torch.stack([value_of(one[name]) for one in integers]) for name in sorted(integers[0])]
+        stride = self.networks.stride
+        size = (-(-image_size[0] // stride) * stride, -(-image_size[1] // stride) * stride)
+
+        def draw(level: int, prior: Prior) -> Tensor:
+            return stacked[level].to(prior.mean)
+
+        like = torch.zeros(len(integers), 1, device=device)
+        return self.pictures(self.networks.generate(self.networks.trained, like, size, draw), image_size)
+
+    def synthesis_weights(self) -> dict[str, Tensor]:
+        beginnings = ("networks.top", "networks.synthesis.", "networks.pieces.")
+        return {name: value for name, value in self.state_dict().items() if name.startswith(beginnings)}

@@ -1,0 +1,103 @@
+"""Relative entropy coding of black and white digits: samples of the latents, then pixels under Bernoulli laws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_modules.codec import CodingError, Estimate, ImageSize, Integers
+from lightning_modules.coding.ans import AnsStack
+from lightning_modules.coding.container import content_crc
+from lightning_modules.coding.damage import damaged
+from lightning_modules.coding.portable_math import sigmoid
+from lightning_modules.coding.tables import TOTAL
+from lightning_modules.image_padding import crop
+from lightning_modules.rec.codec import LN2, RecCodec
+from lightning_modules.rec.level_coding import Receiver
+from lightning_modules.rec.mnist_vae import MnistVAE, binarized
+from lightning_modules.rec.settings import Settings
+
+
+class MnistCodec(RecCodec):
+    """width, latents: of `MnistVAE`. Pictures are made black and white: white is what is above a half."""
+
+    codec_id = 128
+    packaged_family = "rec_mnist"
+    kind = "VAE of binarised MNIST"
+    networks: MnistVAE
+
+    def __init__(self, *, width: int, latents: int) -> None:
+        networks = MnistVAE(width=width, latents=latents)
+        super().__init__(networks, tuple(networks.pieces), {"width": width, "latents": latents})
+
+    @classmethod
+    def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> MnistCodec:
+        del hyperparameters
+        codec = cls(**cls.sizes(state))
+        codec.load_weights(state)
+        return codec
+
+    @classmethod
+    def sizes(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        first, latents = state.get("networks.encoder.0.bias"), state.get("expected_kl0")
+        if first is None or latents is None:
+            raise CodingError(f"not a {cls.kind}: it has no networks.encoder.0.bias or expected_kl0")
+        return {"width": len(first), "latents": len(latents)}
+
+    def pixel_bits(self, x: Tensor, state: Tensor) -> Tensor:
+        """(B,) -log2 P of the picture in black and white."""
+        logits = crop(self.networks.output(self.networks.trained, state), (x.shape[-2], x.shape[-1])).float()
+        nats = F.binary_cross_entropy_with_logits(logits, binarized(x).float(), reduction="none")
+        return nats.flatten(1).sum(1) / LN2
+
+    def estimate_from(self, x: Tensor, state: Tensor, kl_bits: Tensor) -> Estimate:
+        x_hat = binarized(x).expand(x.shape).to(x)
+        return Estimate(x_hat, {"latents": kl_bits, "pixels": self.pixel_bits(x, state)})
+
+    # ---- files
+
+    def push_rest(self, stack: AnsStack, x: Tensor, state: Tensor, settings: Settings) -> dict[str, float]:
+        del settings
+        frequencies = self._frequencies(state, (x.shape[-2], x.shape[-1]))
+        values = _values(x).ravel()
+        stack.push_rows(values, frequencies)
+        chosen = np.where(values == 1, frequencies[:, 1], frequencies[:, 0])
+        return {"pixels": -float(np.log2(chosen / TOTAL).sum())}
+
+    def pop_rest(self, receiver: Receiver, state: Tensor, settings: Settings, image_size: ImageSize) -> Integers:
+        """x: (1, H, W), 1 for white."""
+        del settings
+        values = receiver.stack.pop_rows(self._frequencies(state, image_size))
+        if receiver.stack.is_exhausted():
+            raise damaged("the coded data end before the last pixel")
+        return {"x": values.reshape(1, *image_size)}
+
+    def crc_of(self, x: Tensor, encoded: Sequence[Any]) -> int:
+        """Of the pixels, which are right only if everything before them was."""
+        del encoded
+        return content_crc(_values(x))
+
+    def crc_of_integers(self, integers: Integers) -> int:
+        return content_crc(integers["x"])
+
+    def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
+        pixels = torch.from_numpy(np.stack([picture["x"] for picture in integers]))
+        return pixels.to(next(self.parameters()).device).float().expand(-1, 3, -1, -1)
+
+    def _frequencies(self, state: Tensor, size: ImageSize) -> NDArray[np.int32]:
+        """(H W, 2) of black and white, of sum 2^24."""
+        logits = crop(self.networks.output(self.require_derived().pieces, state), size)
+        white = np.floor(sigmoid(logits.cpu().numpy().ravel()) * TOTAL).clip(1, TOTAL - 1)
+        return np.stack([TOTAL - white, white], axis=1).astype(np.int32)
+
+
+def _values(x: Tensor) -> NDArray[np.int32]:
+    """(1, H, W)"""
+    values: NDArray[np.int32] = binarized(x)[0].to("cpu", torch.int32).numpy()
+    return values

@@ -1,0 +1,95 @@
+"""Training of the models of relative entropy coding: negative evidence bounds, with free nats or with a distortion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_modules.compression_module import TrainedModule
+from lightning_modules.rec.codec import LN2, RecCodec, analytic
+from lightning_modules.rec.hierarchy import sampled_kl
+from lightning_modules.rec.lossless_codec import LosslessCodec
+from lightning_modules.rec.lossy_codec import LossyCodec
+from lightning_modules.rec.mnist_codec import MnistCodec
+from lightning_modules.rec.objectives import kl_with_free_nats
+from lightning_modules.rec.weight_norm import initialized_by_data
+
+Distortion = Callable[[Tensor, Tensor], Tensor]
+"""(x, x_hat), each (B, 3, H, W), -> (B,)"""
+
+
+class RecModule(TrainedModule):
+    """Weight-normed layers get their first gains from the first batch, before anything else sees them."""
+
+    codec: RecCodec
+
+    @torch.no_grad()
+    def setup(self, stage: str) -> None:
+        if stage != "fit" or not self.codec.fresh:
+            return
+        (batch,) = (batch for batch, _ in zip(self.first_batches(), range(1), strict=False))
+        with initialized_by_data(self.codec.networks):
+            self.warm_up(batch.float() / 255.0)
+        self.codec.fresh = False
+
+    def first_batches(self) -> Any:
+        """Of training, uint8."""
+        return getattr(self.trainer, "datamodule").train_dataloader()  # noqa: B009 (set by a connector)
+
+    def warm_up(self, x: Tensor) -> None:
+        """One pass through every layer."""
+        self.codec.estimate_from(x, self.codec.observe(x, analytic, torch.randn_like).state, torch.zeros(len(x)))
+
+    def log_terms(self, terms: dict[str, Tensor]) -> None:
+        """When the logger takes this step's values."""
+        if self.is_logging_step():
+            self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
+
+
+class LosslessModule(RecModule):
+    """Minimises [-log2 P(x|z) + sum over channels of max(free, KL)] / (H W), KL by one sample.
+
+    free_nats: of each channel of each level, per image.
+    """
+
+    codec: LosslessCodec | MnistCodec
+
+    def __init__(self, *, free_nats: float, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.free_nats = free_nats
+
+    def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
+        """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
+        del batch_idx
+        found = self.codec.observe(x, sampled_kl, torch.randn_like)
+        self.codec.remember_kl(found.kl)
+        num_pixels = x.shape[-2] * x.shape[-1]
+        pixels = self.codec.pixel_bits(x, found.state).mean() / num_pixels
+        loss = pixels + kl_with_free_nats(found.kl, self.free_nats) / (LN2 * num_pixels)
+        latents = kl_with_free_nats(found.kl, -torch.inf) / (LN2 * num_pixels)
+        self.log_terms({"loss": loss, "bpp": pixels + latents, "bpp_pixels": pixels, "bpp_latents": latents})
+        return loss
+
+
+class LossyModule(RecModule):
+    """Minimises lmbda * distortion + KL / (H W ln 2), KL in closed form."""
+
+    codec: LossyCodec
+
+    def __init__(self, *, distortion: Distortion, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.distortion = distortion
+
+    def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
+        """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
+        del batch_idx
+        found = self.codec.observe(x, analytic, torch.randn_like)
+        self.codec.remember_kl(found.kl)
+        bpp = kl_with_free_nats(found.kl, -torch.inf) / (LN2 * x.shape[-2] * x.shape[-1])
+        distortion = self.distortion(x, self.codec.pictures(found.state, (x.shape[-2], x.shape[-1]))).mean()
+        loss = self.lmbda * distortion + bpp
+        self.log_terms({"loss": loss, "bpp": bpp, "distortion": distortion})
+        return loss
