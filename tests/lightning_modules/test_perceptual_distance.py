@@ -52,7 +52,7 @@ def test_weights_that_are_no_weights_are_refused_unread(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_there_are_told_with_what_to_give_instead(tmp_path: Path) -> None:
-    with pytest.raises(CodingError, match=r"trunk\.pth: no such file; name one with weights=, or weights=null"):
+    with pytest.raises(CodingError, match=r"trunk\.pth: no such file; name one with weights=, or let weights=null"):
         PerceptualDistance("squeeze", tmp_path / "trunk.pth")(*pair(32))
 
 
