@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from lightning_modules.codec import CodingError
 
 Values = NDArray[np.float64]
+
+Points = tuple[Values, Values]
+"""(rates, qualities), both rising."""
 
 LEAST_POINTS = {"akima": 3, "cubic": 4, "pchip": 3}
 """By method: Akima's and Fritsch and Carlson's piecewise cubics through all points, or one cubic fitted to them."""
@@ -43,19 +46,29 @@ def delta(anchor: Iterable[tuple[float, float]], test: Iterable[tuple[float, flo
     Raises `Incomparable` for too few points, for quality that does not rise with rate, and for ranges that have
     nothing in common; `CodingError` where the library is missing or there is no such method.
     """
+    first, second = _comparable(anchor, test, method)
+    quality = _library().bd_psnr(*first, *second, method=method, require_matching_points=False, min_overlap=0)
+    return Delta(_rate(first, second, method), float(quality), _overlap(first[1], second[1]))
+
+
+def rate_difference(anchor: Iterable[tuple[float, float]], test: Iterable[tuple[float, float]], method: str) -> float:
+    """`delta(anchor, test, method).rate`, in half the time."""
+    return _rate(*_comparable(anchor, test, method), method)
+
+
+def _rate(first: Points, second: Points, method: str) -> float:
+    return float(_library().bd_rate(*first, *second, method=method, require_matching_points=False, min_overlap=0))
+
+
+def _comparable(
+    anchor: Iterable[tuple[float, float]], test: Iterable[tuple[float, float]], method: str
+) -> tuple[Points, Points]:
     if method not in LEAST_POINTS:
         raise CodingError(f"no interpolation named {method}; methods= takes some of: {', '.join(LEAST_POINTS)}")
     first, second = _rising(anchor, method), _rising(test, method)
-    overlap = _overlap(first[1], second[1])
-    if overlap <= 0.0 or _overlap(first[0], second[0]) <= 0.0:
+    if _overlap(first[1], second[1]) <= 0.0 or _overlap(first[0], second[0]) <= 0.0:
         raise Incomparable("the ranges do not overlap")
-    library = _library()
-    settings = {"method": method, "require_matching_points": False, "min_overlap": 0}
-    return Delta(
-        float(library.bd_rate(*first, *second, **settings)),
-        float(library.bd_psnr(*first, *second, **settings)),
-        overlap,
-    )
+    return first, second
 
 
 def interval(
@@ -94,7 +107,7 @@ def _or_none(rate_of: Callable[[Values], float], draw: NDArray[np.int64], num_pi
         return None
 
 
-def _rising(points: Iterable[tuple[float, float]], method: str) -> tuple[Values, Values]:
+def _rising(points: Iterable[tuple[float, float]], method: str) -> Points:
     """Rates and qualities of the finite points, by rate."""
     finite = sorted(point for point in points if np.isfinite(point).all() and point[0] > 0)
     if len(finite) < LEAST_POINTS[method]:
@@ -111,7 +124,8 @@ def _overlap(one: Values, other: Values) -> float:
     return float(max(0.0, shared) / (max(one[-1], other[-1]) - min(one[0], other[0])))
 
 
-def _library():  # type: ignore[no-untyped-def]  # a module
+def _library() -> Any:
+    """A module of an extra, which a plain installation lacks."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

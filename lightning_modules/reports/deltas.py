@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lightning_modules.codec import CodingError
-from lightning_modules.reports.bjontegaard_delta import Delta, Incomparable, Values, delta, interval, outliers
+from lightning_modules.reports.bjontegaard_delta import (
+    Delta,
+    Incomparable,
+    Values,
+    delta,
+    interval,
+    outliers,
+    rate_difference,
+)
 from lightning_modules.reports.rate_curve import RateCurve
 
 
@@ -25,6 +33,30 @@ class CurveDelta(NamedTuple):
     limits: tuple[float, float] | None
     pictures: int
     note: str
+
+    def sentence(self) -> str:
+        """For the terminal."""
+        if self.delta is None:
+            return f"no BD-rate ({self.method}): {self.note}"
+        limits = "" if self.limits is None else f" [{self.limits[0]:+.2f}, {self.limits[1]:+.2f}]"
+        found = f"BD-rate {self.delta.rate:+.2f} %{limits}, BD-PSNR {self.delta.quality:+.3f} dB"
+        return f"{found} ({self.method}, overlap {self.delta.overlap:.0%})"
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON: flat, with None for what there is not."""
+        low, high = self.limits or (None, None)
+        rate, quality, overlap = self.delta or (None, None, None)
+        return {
+            "curve": self.curve,
+            "method": self.method,
+            "bd_rate_percent": rate,
+            "bd_rate_low": low,
+            "bd_rate_high": high,
+            "bd_psnr_db": quality,
+            "overlap": overlap,
+            "pictures": self.pictures,
+            "note": self.note,
+        }
 
 
 class PictureDelta(NamedTuple):
@@ -63,7 +95,7 @@ def curve_delta(anchor: RateCurve, test: RateCurve, method: str, resamples: int,
         first, second = _table(anchor, common), _table(test, common)
 
         def rate(weights: Values) -> float:
-            return delta(_weighted(first, weights), _weighted(second, weights), method).rate
+            return rate_difference(_weighted(first, weights), _weighted(second, weights), method)
 
         limits = interval(rate, len(common), resamples, seed)
     return CurveDelta(test.name, method, found, limits, len(common), note)

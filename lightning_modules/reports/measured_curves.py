@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lightning_modules.codec import CodingError
 from lightning_modules.override import short_key
 from lightning_modules.reports.published_curve import read_published
 from lightning_modules.reports.rate_curve import Point, RateCurve, curve, means, unique_names
@@ -20,27 +21,35 @@ ZOO = "compressai:"
 
 
 class Material(NamedTuple):
-    """runs: folders by the names they are shown under. curves: in the order in which they were given."""
+    """runs: folders by the names they are shown under. left_out: jobs of sweeps that failed, and why."""
 
     runs: dict[str, RunFolder]
     curves: list[RateCurve]
+    left_out: dict[str, str]
 
 
 def read_material(inputs: Sequence[Path]) -> Material:
     """Of folders of runs, sweeps and baselines, and of JSON files. Raises `CodingError` where one has no results."""
     runs: dict[str, RunFolder] = {}
-    published, baselines, measured = [], [], []
+    left_out: dict[str, str] = {}
+    published: list[RateCurve] = []
+    baselines: list[RunFolder] = []
+    measured: list[RunFolder] = []
     for root in inputs:
         if root.is_file():
             published.append(read_published(root))
             continue
         for folder in find_runs(root):
             run = read_run(folder)
-            if str(folder) not in runs:
+            if run.error is not None:
+                left_out[str(folder)] = run.error
+            elif str(folder) not in runs:
                 runs[str(folder)] = run
                 (baselines if "codec" in run.rows[0] else measured).append(run)
     curves = [*run_curves(measured), *(one for run in baselines for one in baseline_curves(run)), *published]
-    return Material(runs, unique_names(curves))
+    if not curves:
+        raise CodingError(f"{inputs[0]}: every job failed; run the sweep again")
+    return Material(runs, unique_names(curves), left_out)
 
 
 def run_curves(runs: Sequence[RunFolder]) -> list[RateCurve]:

@@ -46,7 +46,7 @@ def read_published(path: Path) -> RateCurve:
 
 def published_form(one: RateCurve) -> dict[str, Any]:
     """A curve as a document of the schema: columns that every point has."""
-    found = {}
+    found: dict[str, list[float]] = {}
     for theirs, ours in COLUMNS.items():
         values = [point.quality(ours) for point in one.points]
         if "-" in theirs or "_" in theirs or theirs == ours == "bpp":

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
@@ -24,10 +24,14 @@ REMEDY = "give the folder of a run of task=test, of a sweep, or of task=baseline
 
 
 class RunFolder(NamedTuple):
-    """overrides: as typed, by key. rows: of `results.csv`. provenance: name of a fact -> the fact."""
+    """overrides: as typed, by key. error: why a sweep's job counts for nothing. rows: of `results.csv`.
+
+    provenance: name of a fact -> the fact. complexity: of the codec's networks.
+    """
 
     path: Path
     overrides: Mapping[str, str]
+    error: str | None
     rows: list[dict[str, str]]
     provenance: Mapping[str, str]
     complexity: Mapping[str, float]
@@ -60,7 +64,11 @@ def read_run(folder: Path) -> RunFolder:
         raise CodingError(f"{path}: cannot be read ({error}); run the test again") from None
     if not rows or not {"name", "status", "bpp", "psnr"} <= rows[0].keys():
         raise CodingError(f"{path}: not a table of results, or an empty one; {REMEDY}")
-    return RunFolder(folder, _overrides(folder), rows, _provenance(folder), _complexity(folder))
+    record = _read_json(folder / RECORD_NAME)
+    overrides = record.get("overrides") or _kept_overrides(folder)
+    changes = dict(parse(str(text)) for text in overrides)
+    complexity = {name: float(value) for name, value in _read_json(folder / "complexity.json").items()}
+    return RunFolder(folder, changes, record.get("error"), rows, _provenance(folder), complexity)
 
 
 def numbers(row: Mapping[str, str], where: Path) -> Numbers:
@@ -72,25 +80,22 @@ def numbers(row: Mapping[str, str], where: Path) -> Numbers:
     return with_decibels({name: value for name, value in values.items() if not math.isnan(value)})
 
 
-def _overrides(folder: Path) -> dict[str, str]:
-    """Of a sweep's job from its record, else from what Hydra keeps of each run; none where neither is there."""
-    record, kept = folder / RECORD_NAME, folder / ".hydra" / "overrides.yaml"
-    if record.is_file():
-        texts = json.loads(record.read_text())["overrides"]
-    else:
-        texts = OmegaConf.to_container(OmegaConf.load(kept)) if kept.is_file() else []
-    return dict(parse(str(text)) for text in texts)
+def _kept_overrides(folder: Path) -> list[Any]:
+    """What Hydra keeps of each run; nothing where it does not."""
+    kept = folder / ".hydra" / "overrides.yaml"
+    found: Any = OmegaConf.to_container(OmegaConf.load(kept)) if kept.is_file() else []
+    return found if isinstance(found, list) else []
 
 
 def _provenance(folder: Path) -> dict[str, str]:
     """The command, the commit, and where and when it ran; of baselines, what their codecs say of themselves."""
-    kept, found = folder / "provenance", {}
+    kept = folder / "provenance"
+    found: dict[str, str] = {}
     for name in ("command", "commit"):
         path = kept / f"{name}.txt"
         text = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
         found |= {name: text} if text else {}
-    environment = kept / "environment.json"
-    facts = json.loads(environment.read_text()) if environment.is_file() else {}
+    facts = _read_json(kept / "environment.json")
     shown = ("started", "host", "cpu", "threads", "torch", "gpus", "seed")
     return found | {name: _fact(facts[name]) for name in shown if facts.get(name)}
 
@@ -99,9 +104,13 @@ def _fact(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _complexity(folder: Path) -> dict[str, float]:
-    path = folder / "complexity.json"
-    return {name: float(value) for name, value in json.loads(path.read_text()).items()} if path.is_file() else {}
+def _read_json(path: Path) -> dict[str, Any]:
+    """Empty for a file that is not there. Raises `CodingError` for one that is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise CodingError(f"{path}: cannot be read ({error}); delete it or run the test again") from None
+    return found if isinstance(found, dict) else {}
 
 
 def _hidden(path: Path) -> bool:
