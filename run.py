@@ -260,6 +260,7 @@ def demo(cfg: DictConfig) -> None:
 
 def baselines(cfg: DictConfig) -> None:
     """Classical codecs over ladders of qualities, as folders that a report reads."""
+    cfg.task.baselines.provenance.config = OmegaConf.to_container(cfg, resolve=True)
     for table in build(cfg.task.baselines).run(Path(cfg.output)):
         print(f"table: {table}")
 

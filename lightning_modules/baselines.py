@@ -55,6 +55,11 @@ class Baseline(Protocol):
         """Of one picture, L or RGB."""
 
 
+class Provenance(Protocol):
+    def write(self, run_folder: Path, stage: str) -> None:
+        """What explains a folder's numbers a year later."""
+
+
 class Ladder:
     """A codec at some of its qualities, worst first; None: at all that it has."""
 
@@ -101,12 +106,14 @@ class Baselines:
         pictures: Callable[[], Iterable[SourceImage | Failure]],
         codecs: Mapping[str, Baseline],
         quality: Quality,
+        provenance: Provenance,
         distances: Mapping[str, Distance] | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         self.pictures = pictures
         self.codecs = codecs
         self.quality = quality
+        self.provenance = provenance
         self.distances = dict(distances or {})
         self.say = say
 
@@ -126,6 +133,7 @@ class Baselines:
             else:
                 self.say(f"{baseline.name}: {baseline.settings}")
                 written.append(_write(path, self.table(baseline)))
+                self.provenance.write(path.parent, "baselines")
         return written
 
     def table(self, baseline: Baseline) -> str:
@@ -169,14 +177,16 @@ class Baselines:
         return {"status": "ok", "setting": version.setting, "height": height, "width": width} | size | defined | times
 
     def _is_done(self, path: Path, baseline: Baseline) -> bool:
-        """Whether the table is of this version and these rungs, with all further columns."""
+        """Whether the table is of this version, these rungs and pictures, with all further columns."""
         if not path.is_file():
             return False
+        names = [picture.name for picture in self.pictures()]
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         rungs = list(map(str, baseline.qualities)) if isinstance(baseline, Ladder) else None
         return (
             bool(rows)
+            and names == list(dict.fromkeys(row["name"] for row in rows))
             and {row["settings"] for row in rows} == {baseline.settings}
             and self.distances.keys() <= rows[0].keys()
             and rungs in (None, list(dict.fromkeys(row["setting"] for row in rows if row["setting"])))

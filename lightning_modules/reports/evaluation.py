@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,13 +16,14 @@ from lightning_modules.reports.run_folder import RunFolder
 class Evaluation(NamedTuple):
     """anchor: None where no curve is lossy. pictures: BD-rate of each by `methods[0]`, by curve, where there is one.
 
-    left_out: folder -> why it counts for nothing.
+    left_out: folder -> why it counts for nothing. max_bpp: of what charts show.
     """
 
     runs: Mapping[str, RunFolder]
     left_out: Mapping[str, str]
     curves: list[RateCurve]
     measures: list[Measure]
+    max_bpp: float
     anchor: RateCurve | None
     methods: Sequence[str]
     resamples: int
@@ -41,11 +43,24 @@ class Evaluation(NamedTuple):
         return [one for one in self.curves if one.is_ceiling and not one.is_lossless]
 
 
-def evaluate(material: Material, anchor: str | None, methods: Sequence[str], resamples: int, seed: int) -> Evaluation:
-    """Raises `CodingError` for an anchor that is not there, and for an unknown method."""
+def evaluate(
+    material: Material,
+    anchor: str | None,
+    methods: Sequence[str],
+    resamples: int,
+    seed: int,
+    max_bpp: float | None = None,
+) -> Evaluation:
+    """max_bpp: None for twice the highest rate of what is no baseline.
+
+    Raises `CodingError` for an anchor that is not there, and for an unknown method.
+    """
     lossy = [one for one in material.curves if one.is_lossy]
     shown = measures(lossy)
-    found = Evaluation(material.runs, material.left_out, material.curves, shown, None, methods, resamples, [], {})
+    limit = _usual_limit(lossy, material.runs) if max_bpp is None else max_bpp
+    found = Evaluation(
+        material.runs, material.left_out, material.curves, shown, limit, None, methods, resamples, [], {}
+    )
     if not lossy:
         return found
     chosen = choose_anchor(lossy, anchor)
@@ -56,3 +71,10 @@ def evaluate(material: Material, anchor: str | None, methods: Sequence[str], res
         deltas=[curve_delta(chosen, one, method, resamples, seed) for one in others for method in methods],
         pictures={name: rows for name, rows in pictures.items() if any(row.rate == row.rate for row in rows)},
     )
+
+
+def _usual_limit(curves: Sequence[RateCurve], runs: Mapping[str, RunFolder]) -> float:
+    """Baselines reach rates at which everything else would be a dot in a corner."""
+    points = [point for curve in curves for point in curve.points]
+    rates = [point.bpp for point in points if point.run not in runs or not runs[point.run].is_baseline]
+    return 2.0 * max(rates) if rates else math.inf

@@ -45,7 +45,7 @@ def read_material(inputs: Sequence[Path]) -> Material:
                 left_out[str(folder)] = run.error
             elif str(folder) not in runs:
                 runs[str(folder)] = run
-                (baselines if "codec" in run.rows[0] else measured).append(run)
+                (baselines if run.is_baseline else measured).append(run)
     curves = [*run_curves(measured), *(one for run in baselines for one in baseline_curves(run)), *published]
     if not curves:
         raise CodingError(f"{inputs[0]}: every job failed; run the sweep again")
@@ -94,7 +94,7 @@ def identity(run: RunFolder) -> dict[str, str]:
         kept["ckpt"] = checkpoint.rpartition("/")[0]
     elif checkpoint and "/" not in checkpoint and "." not in checkpoint:  # a word; a path is one rung of a ladder
         kept["ckpt"] = checkpoint
-    return kept or {"run": run.path.name}
+    return kept
 
 
 def _label(run: RunFolder) -> str:

@@ -68,7 +68,9 @@ def _charts(evaluation: Evaluation, panels: Sequence[Panel]) -> str:
     figures = "\n".join(
         f'<figure><h3>{escape(panel.title)}</h3>{svg(panel)}<div class="tip" hidden></div></figure>' for panel in panels
     )
-    return f'<div class="legend">{buttons}</div>\n<div class="charts">\n{figures}\n</div>'
+    beyond = sum(point.bpp > evaluation.max_bpp for curve in evaluation.lossy for point in curve.points)
+    note = f"{beyond} points above {evaluation.max_bpp:.2f} bpp are in the tables only." if beyond else ""
+    return f'<div class="legend">{buttons}</div>\n<div class="charts">\n{figures}\n</div>\n{_note(note)}'
 
 
 def _differences(evaluation: Evaluation) -> str:
@@ -195,7 +197,7 @@ def _runs(evaluation: Evaluation) -> str:
 def _run(name: str, run: RunFolder) -> str:
     facts = {key: value for key, value in run.provenance.items() if key != "command"}
     command = f"<p><code>{escape(_command(run.provenance.get('command', '')))}</code></p>"
-    table = _table(["fact", ""], [[Cell(key), Cell(text, "text")] for key, text in facts.items()])
+    table = _table(["fact", "what"], [[Cell(key), Cell(text, "text")] for key, text in facts.items()])
     return f"<details><summary>{escape(name)}</summary>\n{command}\n{table}\n</details>"
 
 
@@ -213,14 +215,17 @@ def _with_failures(point: Point) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    titles = "".join(f"<th>{escape(title)}</th>" for title in head)
-    body = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    """Columns in which nothing is known are left out."""
+    lines = list(rows)
+    known = [k for k in range(len(head)) if any(line[k].text not in ("-", "") for line in lines)]
+    titles = "".join(_cell(Cell(head[k], lines[0][k].kind.replace("outlier", "")), "th") for k in known)
+    body = "\n".join("<tr>" + "".join(_cell(line[k]) for k in known) + "</tr>" for line in lines)
     return f'<div class="wide"><table>\n<tr>{titles}</tr>\n{body}\n</table></div>'
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, tag: str = "td") -> str:
     kind = f' class="{cell.kind}"' if cell.kind else ""
-    return f"<td{kind}>{escape(cell.text)}</td>"
+    return f"<{tag}{kind}>{escape(cell.text)}</{tag}>"
 
 
 def _note(text: str) -> str:

@@ -22,7 +22,10 @@ COLUMNS = {
     "encoding_time": "encode_seconds",
     "decoding_time": "decode_seconds",
 }
-"""Their names -> ours; of several that mean the same, the first is the one that is written."""
+"""Their names -> ours."""
+
+WRITTEN = ("bpp", "psnr-rgb", "ms-ssim-rgb", "encoding_time", "decoding_time")
+"""Of several names that mean the same, those that their plots expect."""
 
 
 def read_published(path: Path) -> RateCurve:
@@ -32,11 +35,8 @@ def read_published(path: Path) -> RateCurve:
     except (OSError, ValueError) as error:
         raise CodingError(f"{path}: cannot be read as JSON ({error}); give a file of CompressAI's schema") from None
     results = document.get("results") if isinstance(document, dict) else None
-    columns = (
-        {ours: results[theirs] for theirs, ours in reversed(COLUMNS.items()) if theirs in results}
-        if (isinstance(results, dict))
-        else {}
-    )
+    known = results if isinstance(results, dict) else {}
+    columns = {ours: known[theirs] for theirs, ours in reversed(COLUMNS.items()) if theirs in known}
     if not _is_table(columns) or not {"bpp", "psnr"} <= columns.keys():
         raise CodingError(f"{path}: not of CompressAI's schema; it needs results with bpp and psnr-rgb, equally long")
     rows = [dict(zip(columns, map(float, values), strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -47,10 +47,10 @@ def read_published(path: Path) -> RateCurve:
 def published_form(one: RateCurve) -> dict[str, Any]:
     """A curve as a document of the schema: columns that every point has."""
     found: dict[str, list[float]] = {}
-    for theirs, ours in COLUMNS.items():
-        values = [point.quality(ours) for point in one.points]
-        if "-" in theirs or "_" in theirs or theirs == ours == "bpp":
-            found |= {theirs: values} if all(map(math.isfinite, values)) else {}
+    for theirs in WRITTEN:
+        values = [point.quality(COLUMNS[theirs]) for point in one.points]
+        if all(map(math.isfinite, values)):
+            found[theirs] = values
     return {"name": one.name, "description": one.settings, "results": found}
 
 

@@ -49,14 +49,18 @@ def is_distance(column: str) -> bool:
     return column not in usual and not column.startswith("bpp_") and not column.endswith("_error")
 
 
-def panels(curves: Sequence[RateCurve], shown: Sequence[Measure]) -> list[Panel]:
+def panels(curves: Sequence[RateCurve], shown: Sequence[Measure], max_bpp: float) -> list[Panel]:
     """Points in the order of rate, named for those who point at them; curves keep their place in all panels."""
-    return [Panel(f"{one.title} and rate", RATE, one.axis, [_series(curve, one) for curve in curves]) for one in shown]
+    return [
+        Panel(f"{one.title} and rate", RATE, one.axis, [_series(curve, one, max_bpp) for curve in curves])
+        for one in shown
+    ]
 
 
-def _series(curve: RateCurve, measure: Measure) -> Series:
-    points = [(point.bpp, point.quality(measure.column)) for point in curve.points]
-    return Series(curve.name, points, [_name(point, measure) for point in curve.points])
+def _series(curve: RateCurve, measure: Measure, max_bpp: float) -> Series:
+    shown = [point for point in curve.points if point.bpp <= max_bpp]
+    points = [(point.bpp, point.quality(measure.column)) for point in shown]
+    return Series(curve.name, points, [_name(point, measure) for point in shown])
 
 
 def _name(point: Point, measure: Measure) -> str:

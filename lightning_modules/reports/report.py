@@ -24,7 +24,8 @@ PUBLISHED_FOLDER = "compressai"
 class Report:
     """anchor: name of the curve that others are compared with. methods: of interpolation, the first also by picture.
 
-    resamples, seed: of the pictures, for the intervals of BD-rate.
+    resamples, seed: of the pictures, for the intervals of BD-rate. max_bpp: of the charts; None for twice the highest
+    rate of what is no baseline.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Report:
         methods: Sequence[str],
         resamples: int,
         seed: int,
+        max_bpp: float | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         if not methods:
@@ -41,11 +43,13 @@ class Report:
         self.methods = list(methods)
         self.resamples = resamples
         self.seed = seed
+        self.max_bpp = max_bpp
         self.say = say
 
     def run(self, inputs: Sequence[Path], output: Path) -> Evaluation:
         """Raises `CodingError` where an input has no results, and when `output` cannot be written."""
-        evaluation = evaluate(read_material(inputs), self.anchor, self.methods, self.resamples, self.seed)
+        material = read_material(inputs)
+        evaluation = evaluate(material, self.anchor, self.methods, self.resamples, self.seed, self.max_bpp)
         for name, content in files(evaluation).items():
             _write(output / name, content)
         if evaluation.anchor is not None:
@@ -58,7 +62,7 @@ class Report:
 
 def files(evaluation: Evaluation) -> dict[str, bytes]:
     """By name below the output folder."""
-    figure = panels(evaluation.lossy, evaluation.measures)
+    figure = panels(evaluation.lossy, evaluation.measures, evaluation.max_bpp)
     published = {
         f"{PUBLISHED_FOLDER}/{_file_name(name)}.json": as_json(document)
         for name, document in published_files(evaluation).items()

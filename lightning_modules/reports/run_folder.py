@@ -36,6 +36,11 @@ class RunFolder(NamedTuple):
     provenance: Mapping[str, str]
     complexity: Mapping[str, float]
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether its table is one of classical codecs."""
+        return "codec" in self.rows[0]
+
     def group(self, column: str) -> dict[str, list[dict[str, str]]]:
         """The rows by what they have in a column."""
         groups: dict[str, list[dict[str, str]]] = {}
