@@ -7,7 +7,7 @@ curves between the points come from the library `bjontegaard` (Herglotz et al., 
 
 from __future__ import annotations
 
-import warnings
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -127,9 +127,6 @@ def _overlap(one: Values, other: Values) -> float:
 def _library() -> Any:
     """A module of an extra, which a plain installation lacks."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import bjontegaard
+        return importlib.import_module("bjontegaard")
     except ImportError:
         raise CodingError("bjontegaard is not installed; pip install -e .[metrics]") from None
-    return bjontegaard

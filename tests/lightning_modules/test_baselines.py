@@ -126,7 +126,7 @@ def test_pixels_survive_both_conversions() -> None:
 
 def test_a_refused_picture_and_one_that_a_codec_cannot_take_fail_alone(tmp_path: Path) -> None:
     wide = SourceImage("wide.png", torch.zeros(1, 3, 1, 16384))
-    pictures = [Failure("b.png", "b.png: damaged; give another"), wide, source()]
+    pictures: list[SourceImage | Failure] = [Failure("b.png", "b.png: damaged; give another"), wide, source()]
     (path,) = baselines({"webp": Ladder(webp(0), [10])}, pictures).run(tmp_path)
     rows = rows_of(path)
     assert [(row["name"], row["status"]) for row in rows] == [

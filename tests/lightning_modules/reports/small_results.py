@@ -31,7 +31,9 @@ def write_ladder(
         folder = write_job(sweep, number, ["task=test", f"lmbda={lmbda}", *overrides], rows)
         (folder / "complexity.json").write_text(json.dumps({"encoder_kmac_per_pixel": 14.5}))
         (folder / "provenance").mkdir()
-        (folder / "provenance" / "command.txt").write_text(f"/usr/bin/python3 /home/me/run.py lmbda={lmbda} 'x=<a b>'")
+        (folder / "provenance" / "command.txt").write_text(
+            f"/some/where/python3 /some/where/run.py lmbda={lmbda} 'x=<a b>'"
+        )
 
 
 def write_baseline(

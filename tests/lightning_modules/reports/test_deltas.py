@@ -27,7 +27,8 @@ def two_curves(folder: Path, factor: float = 0.9, names: list[str] = NAMES) -> t
 
 @pytest.mark.parametrize("method", ["akima", "cubic", "pchip"])
 def test_the_same_saving_of_every_picture_is_that_of_the_mean_without_doubt(tmp_path: Path, method: str) -> None:
-    found = curve_delta(*two_curves(tmp_path), method, resamples=50, seed=0)
+    anchor, test = two_curves(tmp_path)
+    found = curve_delta(anchor, test, method, resamples=50, seed=0)
     assert found.delta is not None
     assert found.limits is not None
     assert found.delta.rate == pytest.approx(-10.0, abs=1e-3)
@@ -40,7 +41,8 @@ def test_savings_that_differ_make_an_interval_around_the_mean(tmp_path: Path) ->
     for number, (lmbda, (bpp, psnr)) in enumerate(LADDER.items()):
         rows = [picture(name, (0.8 + 0.04 * k) * bpp, psnr, lmbda) for k, name in enumerate(NAMES)]
         write_job(tmp_path / "b", number, ["experiment=better", f"lmbda={lmbda}"], rows)
-    found = curve_delta(*read_material([tmp_path]).curves, "akima", resamples=200, seed=0)
+    anchor, test = read_material([tmp_path]).curves
+    found = curve_delta(anchor, test, "akima", resamples=200, seed=0)
     assert found.delta is not None
     assert found.limits is not None
     assert found.limits[0] < found.delta.rate < found.limits[1]
@@ -68,7 +70,8 @@ def test_a_published_curve_is_compared_by_its_means_and_without_an_interval(tmp_
     rates, qualities = zip(*LADDER.values(), strict=True)
     document = {"name": "p", "results": {"bpp": [rate / 2 for rate in rates], "psnr": list(qualities)}}
     (tmp_path / "p.json").write_text(json.dumps(document))
-    found = curve_delta(*read_material([tmp_path / "a", tmp_path / "p.json"]).curves, "cubic", resamples=20, seed=0)
+    anchor, test = read_material([tmp_path / "a", tmp_path / "p.json"]).curves
+    found = curve_delta(anchor, test, "cubic", resamples=20, seed=0)
     assert found.delta is not None
     assert found.delta.rate == pytest.approx(-50.0, abs=1e-3)
     assert found.limits is None
@@ -84,7 +87,8 @@ def test_picture_by_picture_the_one_that_is_unlike_the_others_is_marked(tmp_path
         place = lines[0].split(",").index("bpp")
         cells[place] = str(float(cells[place]) * 1.5)
         results.write_text("\n".join([*lines[:3], ",".join(cells), *lines[4:]]) + "\n")
-    rows = picture_deltas(*read_material([tmp_path]).curves, "akima")
+    anchor, test = read_material([tmp_path]).curves
+    rows = picture_deltas(anchor, test, "akima")
     assert [row.name for row in rows] == NAMES
     assert [row.rate for row in rows] == pytest.approx([-10.0, -10.0, 35.0, -10.0, -10.0, -10.0], abs=0.01)
     assert [row.is_outlier for row in rows] == [False, False, True, False, False, False]
