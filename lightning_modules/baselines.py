@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -133,6 +134,7 @@ class Baselines:
             else:
                 self.say(f"{baseline.name}: {baseline.settings}")
                 written.append(_write(path, self.table(baseline)))
+                shutil.rmtree(path.parent / "provenance", ignore_errors=True)  # of a table that was there before
                 self.provenance.write(path.parent, "baselines")
         return written
 

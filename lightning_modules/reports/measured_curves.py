@@ -70,13 +70,24 @@ def run_curves(runs: Sequence[RunFolder]) -> list[RateCurve]:
 
 
 def baseline_curves(run: RunFolder) -> list[RateCurve]:
-    """One for each codec of the table, a point for each of its settings."""
+    """One for each codec of the table, a point for each of its settings; what failed is missing from the points."""
     curves = []
     for codec, rows in run.group("codec").items():
-        one = run._replace(rows=rows)
-        points = [_point(setting, one._replace(rows=some)) for setting, some in one.group("setting").items()]
-        curves.append(curve(codec, points, rows[0].get("settings", "")))
+        failed = [row for row in rows if row["status"] != "ok"]
+        coded = run._replace(rows=[row for row in rows if row["status"] == "ok"])
+        points = [
+            _point(setting, run._replace(rows=some + _absent(failed, some)))
+            for setting, some in coded.group("setting").items()
+        ]
+        if points:
+            curves.append(curve(codec, points, rows[0].get("settings", "")))
     return curves
+
+
+def _absent(failed: Sequence[dict[str, str]], rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Those of pictures that have no row: a codec may fail at some of its settings only."""
+    names = {row["name"] for row in rows}
+    return [row for row in failed if row["name"] not in names]
 
 
 def run_point(run: RunFolder) -> Point:

@@ -94,6 +94,17 @@ def test_baselines_are_a_curve_of_each_codec_by_rate_with_its_settings(tmp_path:
     assert math.isnan(trip.points[0].bpp)
 
 
+def test_a_picture_that_a_codec_cannot_take_is_missing_from_its_points_and_no_point_itself(tmp_path: Path) -> None:
+    write_baseline(tmp_path / "vtm", "VTM", [("37", 0.3, "30"), ("27", 0.9, "34")])
+    with (tmp_path / "vtm" / "results.csv").open("a") as file:
+        file.write("odd.png,failed,,,,,,too small,VTM,,version 1,\n")
+    (curve,) = read_material([tmp_path]).curves
+    assert [(point.label, len(point.pictures), point.failed) for point in curve.points] == [
+        ("37", 6, {"odd.png": "too small"}),
+        ("27", 6, {"odd.png": "too small"}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
