@@ -19,7 +19,9 @@ ONLY = (0,)
 
 def png(level: int = 9) -> ClassicalCodec | MissingCodec:
     """level: of zlib, 0 ... 9; filters are searched row by row."""
-    settings = f"zlib {features.version('zlib')}, level {level}, optimised"
+    other = features.version_feature("zlib_ng")  # compresses otherwise than zlib at the same level
+    library = f"zlib-ng {other}" if other else f"zlib {features.version('zlib')}"
+    settings = f"{library}, level {level}, optimised"
     encode = partial(_save, format="PNG", optimize=True, compress_level=level)
     return ClassicalCodec("PNG", settings, ONLY, encode, _open)
 
