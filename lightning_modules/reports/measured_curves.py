@@ -76,7 +76,7 @@ def baseline_curves(run: RunFolder) -> list[RateCurve]:
         failed = [row for row in rows if row["status"] != "ok"]
         coded = run._replace(rows=[row for row in rows if row["status"] == "ok"])
         points = [
-            _point(setting, run._replace(rows=some + _absent(failed, some)))
+            _point(f"setting {setting}", run._replace(rows=some + _absent(failed, some)))
             for setting, some in coded.group("setting").items()
         ]
         if points:

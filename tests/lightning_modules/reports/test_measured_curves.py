@@ -86,7 +86,7 @@ def test_baselines_are_a_curve_of_each_codec_by_rate_with_its_settings(tmp_path:
     write_baseline(tmp_path / "trip", "colour round trip", [("no codec", 0.0, "53")])
     jpeg, png, trip = read_material([tmp_path]).curves
     assert (jpeg.name, jpeg.settings) == ("JPEG", "version 1, fast")
-    assert [point.label for point in jpeg.points] == ["5", "10", "50"]
+    assert [point.label for point in jpeg.points] == ["setting 5", "setting 10", "setting 50"]
     assert jpeg.points[0].quality("lpips_alex") == 0.125
     assert [one.is_lossy for one in (jpeg, png, trip)] == [True, False, False]
     assert png.is_lossless
@@ -100,8 +100,8 @@ def test_a_picture_that_a_codec_cannot_take_is_missing_from_its_points_and_no_po
         file.write("odd.png,failed,,,,,,too small,VTM,,version 1,\n")
     (curve,) = read_material([tmp_path]).curves
     assert [(point.label, len(point.pictures), point.failed) for point in curve.points] == [
-        ("37", 6, {"odd.png": "too small"}),
-        ("27", 6, {"odd.png": "too small"}),
+        ("setting 37", 6, {"odd.png": "too small"}),
+        ("setting 27", 6, {"odd.png": "too small"}),
     ]
 
 

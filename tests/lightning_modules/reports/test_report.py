@@ -126,7 +126,7 @@ def test_the_table_has_a_row_for_each_picture_at_each_point(results: Path, tmp_p
     content = report(results, tmp_path / "out")["results.csv"].decode()
     rows = list(csv.DictReader(io.StringIO(content)))
     assert len(rows) == len(NAMES) * (len(LADDER) + len(JPEG) + 2)
-    (row,) = (r for r in rows if (r["curve"], r["point"], r["name"]) == ("JPEG", "30", NAMES[0]))
+    (row,) = (r for r in rows if (r["curve"], r["point"], r["name"]) == ("JPEG", "setting 30", NAMES[0]))
     assert (float(row["bpp"]), float(row["psnr"])) == pytest.approx((0.8 * 0.7, 32.0))
 
 
