@@ -258,6 +258,19 @@ def demo(cfg: DictConfig) -> None:
     build(cfg.task.comparison).run(originals, files, decoded, folder)
 
 
+def baselines(cfg: DictConfig) -> None:
+    """Classical codecs over ladders of qualities, as folders that a report reads."""
+    cfg.task.baselines.provenance.config = OmegaConf.to_container(cfg, resolve=True)
+    for table in build(cfg.task.baselines).run(Path(cfg.output)):
+        print(f"table: {table}")
+
+
+def report_results(cfg: DictConfig) -> None:
+    """Curves, differences and tables of what runs have left, as a page, a picture and data."""
+    given = cfg.input.split(",") if isinstance(cfg.input, str) else cfg.input
+    build(cfg.task.report).run([Path(str(path)) for path in given], Path(cfg.output))
+
+
 def doctor(cfg: DictConfig) -> None:
     """What this machine offers, and whether files decode to the same integers under all its circumstances."""
     examination = build(cfg.task.doctor)
@@ -275,6 +288,8 @@ TASKS: dict[str, Callable[[DictConfig], None]] = {
     "decompress": decompress,
     "truncate": truncate,
     "demo": demo,
+    "baselines": baselines,
+    "report": report_results,
     "doctor": doctor,
 }
 FOLDER_TASKS = {"compress", "decompress", "truncate", "demo"}
@@ -286,6 +301,8 @@ NEEDS = {
     "compress": ["ckpt", "input", "output"],
     "decompress": ["input", "output"],
     "truncate": ["input", "output"],
+    "baselines": ["input", "output"],
+    "report": ["input", "output"],
 }
 """Settings without which a task cannot begin."""
 
@@ -457,6 +474,15 @@ def serve_one_job() -> None:
         sys.argv[1:] = [*where, f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
 
 
+def list_inputs() -> None:
+    """Let a report's `input=A,B` be a list, which to Hydra is a sweep."""
+    if "task=report" in sys.argv and not {"-m", "--multirun"} & set(sys.argv):
+        for place, word in enumerate(sys.argv):
+            key, _, value = word.partition("=")
+            if key == "input" and "," in value and not set(value) & set("[]'\""):
+                sys.argv[place] = f"input=[{value}]"
+
+
 def explain(error: BaseException) -> str | None:
     """One line for what a user can mend; None for our own faults, which deserve their traceback."""
     if isinstance(error, UserError):
@@ -501,6 +527,7 @@ def suggestion(name: str, options: list[str]) -> str:
 def entry() -> int:
     """Run, and make one line of what users can mend. 0: all done. 1: something failed. 130, 143: interrupted."""
     serve_one_job()
+    list_inputs()
     try:
         try:
             main()

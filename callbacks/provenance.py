@@ -40,8 +40,12 @@ class Provenance(L.Callback):
         if self._is_written or not trainer.is_global_zero:
             return
         self._is_written = True
+        self.write(Path(trainer.default_root_dir), stage)
+
+    def write(self, run_folder: Path, stage: str) -> None:
+        """`provenance/` in a run's folder; a folder in that where it is there already."""
         now = datetime.now(timezone.utc)
-        folder = Path(trainer.default_root_dir) / "provenance"
+        folder = run_folder / "provenance"
         if folder.exists():
             folder = folder / now.strftime("%Y-%m-%dT%H-%M-%S")
         for name, content in self.files(stage, now).items():

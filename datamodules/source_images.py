@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.file_listing import NamedFile
+from datamodules.file_listing import NamedFile, list_images, named_files
 from datamodules.image_file import read_image
 from lightning_modules.codec import CodingError, Failure, SourceImage
 
@@ -75,3 +75,8 @@ def record_loader(
 
 def _unchanged(records: Any) -> Any:
     return records
+
+
+def folder_images(root: str) -> Iterator[SourceImage | Failure]:
+    """The pictures of a folder, or of one file, in natural order, read as they are asked for."""
+    return map(read_source, named_files(root, list_images(root)))

@@ -84,15 +84,27 @@ def standard_codecs() -> list[ClassicalCodec | MissingCodec]:
     return [jpeg(), webp(), avif(), jpeg_xl()]
 
 
-def jpeg() -> ClassicalCodec | MissingCodec:
-    """Baseline JPEG, 4:2:0, with Huffman tables made for the picture. Quality 1 ... 100."""
+def jpeg(subsampling: str = "4:2:0", name: str = "JPEG") -> ClassicalCodec | MissingCodec:
+    """Baseline JPEG with Huffman tables made for the picture. Quality 1 ... 100.
+
+    subsampling: of colour, 4:2:0 or 4:4:4 (none).
+    """
     if not features.check("jpg"):
-        return _not_in_pillow("JPEG")
+        return _not_in_pillow(name)
     turbo = features.version("libjpeg_turbo")
     library = f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version('jpg')}"
-    encode = partial(_save, format="JPEG", subsampling="4:2:0", optimize=True, progressive=False)
-    settings = f"{library}, 4:2:0, optimised Huffman tables, not progressive"
-    return ClassicalCodec("JPEG", settings, range(1, 101), encode, _open)
+    encode = partial(_save, format="JPEG", subsampling=subsampling, optimize=True, progressive=False)
+    settings = f"{library}, {subsampling}, optimised Huffman tables, not progressive"
+    return ClassicalCodec(name, settings, range(1, 101), encode, _open)
+
+
+def jpeg_2000() -> ClassicalCodec | MissingCodec:
+    """JPEG 2000, 9/7 wavelet, in the JP2 container. Quality is the factor by which the file is smaller: 400 ... 2."""
+    name = "JPEG 2000"
+    if not features.check("jpg_2000"):
+        return _not_in_pillow(name)
+    settings = f"OpenJPEG {features.version('jpg_2000')}, 9/7 wavelet, one layer at a given rate, JP2"
+    return ClassicalCodec(name, settings, range(400, 1, -1), _save_jpeg_2000, _open)
 
 
 def webp(method: int = 6) -> ClassicalCodec | MissingCodec:
@@ -105,15 +117,18 @@ def webp(method: int = 6) -> ClassicalCodec | MissingCodec:
     )
 
 
-def avif(speed: int = 6) -> ClassicalCodec | MissingCodec:
-    """AVIF, 4:2:0 (4:0:0 for gray). speed: 0 slow ... 10 fast, 6 is Pillow's default. Quality 0 ... 100.
+def avif(speed: int = 6, subsampling: str = "4:2:0", name: str = "AVIF") -> ClassicalCodec | MissingCodec:
+    """AVIF, gray as 4:0:0. speed: 0 slow ... 10 fast, 6 is Pillow's default. Quality 0 ... 100.
+
+    subsampling: of colour, 4:2:0 or 4:4:4 (none).
 
     One tile, whatever the number of cores: tiles cost bytes, and files would differ between machines.
     """
     if not features.check("avif"):
-        return _not_in_pillow("AVIF")
-    settings = f"libavif {features.version('avif')}, 4:2:0, speed {speed}, one tile"
-    return ClassicalCodec("AVIF", settings, range(101), partial(_save_avif, speed=speed), _open)
+        return _not_in_pillow(name)
+    settings = f"libavif {features.version('avif')}, {subsampling}, speed {speed}, one tile"
+    encode = partial(_save_avif, speed=speed, subsampling=subsampling)
+    return ClassicalCodec(name, settings, range(101), encode, _open)
 
 
 def jpeg_xl(effort: int = 7) -> ClassicalCodec | MissingCodec:
@@ -141,8 +156,16 @@ def _save(image: Image.Image, quality: float, *, format: str, **options: object)
     return file.getvalue()
 
 
-def _save_avif(image: Image.Image, quality: int, *, speed: int) -> bytes:
-    subsampling = "4:0:0" if image.mode == "L" else "4:2:0"
+def _save_jpeg_2000(image: Image.Image, ratio: int) -> bytes:
+    file = io.BytesIO()
+    bare = Image.frombytes(image.mode, image.size, image.tobytes())
+    colour = int(image.mode == "RGB")
+    bare.save(file, "JPEG2000", irreversible=True, mct=colour, quality_mode="rates", quality_layers=[ratio])
+    return file.getvalue()
+
+
+def _save_avif(image: Image.Image, quality: int, *, speed: int, subsampling: str) -> bytes:
+    subsampling = "4:0:0" if image.mode == "L" else subsampling
     return _save(image, quality, format="AVIF", subsampling=subsampling, speed=speed, autotiling=False)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 HOUSE = ("lightning_modules", "datamodules", "callbacks")
 OUTSIDE = ("run", "tests", "benchmarks")
-FLOOR_PACKAGES = {"coding", "checkpoints"}
+FLOOR_PACKAGES = {"coding", "checkpoints", "reports"}
 NEIGHBOURS = {"sga": {"hyperprior"}}
 RECORDS = "lightning_modules.codec"
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "base"}
