@@ -267,7 +267,7 @@ def baselines(cfg: DictConfig) -> None:
 
 def report_results(cfg: DictConfig) -> None:
     """Curves, differences and tables of what runs have left, as a page, a picture and data."""
-    given = cfg.input.split(",") if isinstance(cfg.input, str) else cfg.input
+    given = [cfg.input] if isinstance(cfg.input, str) else cfg.input
     build(cfg.task.report).run([Path(str(path)) for path in given], Path(cfg.output))
 
 

@@ -21,7 +21,7 @@ ZOO = "compressai:"
 
 
 class Material(NamedTuple):
-    """runs: folders by the names they are shown under. left_out: jobs of sweeps that failed, and why."""
+    """runs: folders by the names they are shown under. left_out: those that failed, and why."""
 
     runs: dict[str, RunFolder]
     curves: list[RateCurve]
@@ -48,7 +48,7 @@ def read_material(inputs: Sequence[Path]) -> Material:
                 (baselines if run.is_baseline else measured).append(run)
     curves = [*run_curves(measured), *(one for run in baselines for one in baseline_curves(run)), *published]
     if not curves:
-        raise CodingError(f"{inputs[0]}: every job failed; run the sweep again")
+        raise CodingError(f"{inputs[0]}: nothing in it was measured ({next(iter(left_out.values()))}); run it again")
     return Material(runs, unique_names(curves), left_out)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ REMEDY = "give the folder of a run of task=test, of a sweep, or of task=baseline
 
 
 class RunFolder(NamedTuple):
-    """overrides: as typed, by key. error: why a sweep's job counts for nothing. rows: of `results.csv`.
+    """overrides: as typed, by key. error: why it counts for nothing, None where it does. rows: of `results.csv`.
 
     provenance: name of a fact -> the fact. complexity: of the codec's networks.
     """
@@ -73,7 +73,7 @@ def read_run(folder: Path) -> RunFolder:
     overrides = record.get("overrides") or _kept_overrides(folder)
     changes = dict(parse(str(text)) for text in overrides)
     complexity = {name: float(value) for name, value in _read_json(folder / "complexity.json").items()}
-    return RunFolder(folder, changes, record.get("error"), rows, _provenance(folder), complexity)
+    return RunFolder(folder, changes, record.get("error") or _fault(rows), rows, _provenance(folder), complexity)
 
 
 def numbers(row: Mapping[str, str], where: Path) -> Numbers:
@@ -83,6 +83,12 @@ def numbers(row: Mapping[str, str], where: Path) -> Numbers:
     except (TypeError, ValueError):
         raise CodingError(f"{where / RESULTS_NAME}: the row of {row.get('name')} is damaged; run it again") from None
     return with_decibels({name: value for name, value in values.items() if not math.isnan(value)})
+
+
+def _fault(rows: Sequence[Mapping[str, str]]) -> str | None:
+    """Of a run in which every picture failed."""
+    coded = any(row["status"] == "ok" for row in rows)
+    return None if coded else f"every picture failed, the first by: {rows[0].get('error') or 'no reason given'}"
 
 
 def _kept_overrides(folder: Path) -> list[Any]:

@@ -91,3 +91,12 @@ def test_without_the_programs_or_their_configuration_a_codec_is_missing_with_a_r
     missing = vtm(both, both, str(tmp_path / "absent.cfg"))
     assert isinstance(missing, MissingCodec)
     assert "absent.cfg: no such file" in missing.reason
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_avif_by_its_own_tools_brings_every_pixel_back(image: Image.Image, mode: str) -> None:
+    codec = avif_lossless()
+    if isinstance(codec, MissingCodec):
+        pytest.skip(codec.reason)
+    decoded = codec.decode(codec.encode(image.convert(mode), 0)).convert(mode)
+    np.testing.assert_array_equal(np.asarray(decoded), np.asarray(image.convert(mode)))

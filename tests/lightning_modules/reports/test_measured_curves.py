@@ -124,7 +124,16 @@ def test_a_folder_without_results_is_one_line_with_its_name(tmp_path: Path, cont
         read_material([tmp_path / "missing"])
 
 
-def test_a_sweep_of_which_every_job_failed_says_so(tmp_path: Path) -> None:
+def test_a_sweep_of_which_every_job_failed_says_so_with_the_first_reason(tmp_path: Path) -> None:
     write_job(tmp_path, 0, [], [picture("a.png")], error="out of memory")
-    with pytest.raises(CodingError, match="every job failed"):
+    with pytest.raises(CodingError, match=r"nothing in it was measured \(out of memory\); run it again"):
         read_material([tmp_path])
+
+
+def test_a_run_whose_pictures_all_failed_is_left_out_and_is_no_ceiling(tmp_path: Path) -> None:
+    write_ladder(tmp_path / "good", ["experiment=sga"])
+    rows = [{"name": "a.png", "status": "failed", "error": "a.png: damaged"}]
+    bad = write_job(tmp_path / "bad", 0, ["experiment=map"], rows)
+    material = read_material([tmp_path])
+    assert [curve.name for curve in material.curves] == ["sga"]
+    assert material.left_out == {str(bad): "every picture failed, the first by: a.png: damaged"}
