@@ -1,5 +1,5 @@
 # Every target makes its own environment once: a virtual environment from requirements.lock (Linux, Python 3.11+).
-# Tests run in WORKERS processes, a file of them in one; PYTEST_ARGS="-n 0" runs them in this one.
+# Tests run in WORKERS processes of one thread, a file of them in one; PYTEST_ARGS="-n 0" runs them in this one.
 # `make test VENV=/path` uses or makes another one; `make env PYTHON3=python3.12` chooses the interpreter.
 SHELL := /bin/bash
 VENV ?= .venv
@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.latentpress-$(word 1,$(shell cksum < requirements.lock))
 PYTEST_ARGS ?=
 WORKERS ?= 2
-TEST = $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+TEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-all bench lint clean
