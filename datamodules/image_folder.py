@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import lightning as L
 import numpy as np
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.progress import track
 from torch import Tensor
@@ -19,15 +17,16 @@ from torch.utils.data import DataLoader
 from datamodules.file_listing import GIVE_INPUT, NamedFile, list_images, named_files
 from datamodules.image_file import read_pixels
 from datamodules.pending_files import Batches, FileQueue, PendingFiles
+from datamodules.ranked_pictures import RankedPictures
 from datamodules.source_images import read_source, source_loader
-from datamodules.training_crops import CropDataset, Pixels, cached_pixels, crop_loader
+from datamodules.training_crops import CropDataset, Pixels, cached_pixels
 from lightning_modules.codec import CodingError, Failure, SourceImage
 
 Roots = str | Path | Sequence[str | Path] | None
 """Folders, searched recursively, and files; None and the empty list: no pictures."""
 
 
-class ImageFolder(L.LightningDataModule):
+class ImageFolder(RankedPictures):
     """Pictures by their use. A batch is uint8 crops for training, one record for validation, else a list of them.
 
     train: what crops are cut from. val, test, input: whole pictures; test falls back to val.
@@ -58,48 +57,25 @@ class ImageFolder(L.LightningDataModule):
         limit: int | None = None,
         job: FileQueue | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            num_workers=num_workers,
+            seed=seed,
+            at_once=at_once,
+            limit=limit,
+        )
         self.train = roots_of(train)
         self.val = roots_of(val)
         self.test = roots_of(test) or self.val
         self.input = roots_of(input)
         self.crop = crop
-        self.batch_size = batch_size
-        self.steps_per_epoch = steps_per_epoch
-        self.num_workers = num_workers
         self.cache_dir = Path(cache_dir)
-        self.seed = seed
-        if at_once < 1:
-            raise CodingError(f"datamodule.at_once={at_once}: at least one picture is processed at once")
-        self.at_once = at_once
-        self.limit = limit
         self.job = job
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # one picture on two ranks is fine
-
-    @property
-    def rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
-
-    @property
-    def world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches (batch_size, 3, crop, crop) uint8."""
-        return crop_loader(
-            self.crop_dataset([path for _, path in self._files("train", self.train)]),
-            batch_size=self.batch_size,
-            steps_per_epoch=self.steps_per_epoch,
-            rank=self.rank,
-            world_size=self.world_size,
-            num_batches_seen=self.num_batches_seen,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-    def num_batches_seen(self) -> int:
-        """Training batches that each rank has had in this run, those before an interruption included."""
-        return self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
+        return self.training_loader(self.crop_dataset([path for _, path in self._files("train", self.train)]))
 
     def crop_dataset(self, paths: Sequence[Path]) -> CropDataset:
         """Crops of those pictures that can be read."""

@@ -10,27 +10,26 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.ranked_pictures import RankedPictures
 from datamodules.source_images import record_loader
-from datamodules.training_crops import DrawnPictures, crop_loader
-from lightning_modules.codec import CodingError, Failure, PixelFormat, SourceImage
+from datamodules.training_crops import DrawnPictures
+from lightning_modules.codec import Failure, PixelFormat, SourceImage
 
 Pictures = NDArray[np.uint8]
 """(N, H, W, C), C = 3 for colour and 1 for gray."""
 
 
-class PictureSet(L.LightningDataModule):
+class PictureSet(RankedPictures):
     """One array for training, one for validation and test. A gray picture has three equal channels, and is marked so.
 
-    root: folder of the data set. batch_size: pictures per step and rank. steps_per_epoch: steps between validations.
-    at_once: test pictures in a batch. limit, val_limit: how many are tested and validated on, the first ones; None:
-    all.
+    root: folder of the data set. val_limit: how many pictures are validated on, the first ones; None: all. The rest is
+    of `RankedPictures`.
     """
 
     mirrored = False
@@ -48,47 +47,24 @@ class PictureSet(L.LightningDataModule):
         limit: int | None = None,
         val_limit: int | None = None,
     ) -> None:
-        super().__init__()
-        if at_once < 1:
-            raise CodingError(f"datamodule.at_once={at_once}: at least one picture is processed at once")
+        super().__init__(
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            num_workers=num_workers,
+            seed=seed,
+            at_once=at_once,
+            limit=limit,
+        )
         self.root = Path(root)
-        self.batch_size = batch_size
-        self.steps_per_epoch = steps_per_epoch
-        self.num_workers = num_workers
-        self.seed = seed
-        self.at_once = at_once
-        self.limit = limit
         self.val_limit = val_limit
-        self.allow_zero_length_dataloader_with_multiple_devices = True
 
     @abstractmethod
     def pictures(self, split: str) -> Pictures:
         """split: `train` or `test`. Raises `CodingError` when the files are not what they should be."""
 
-    @property
-    def rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
-
-    @property
-    def world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
-
-    def num_batches_seen(self) -> int:
-        """Training batches that each rank has had in this run, those before an interruption included."""
-        return self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
-
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches (batch_size, 3, H, W) uint8."""
-        return crop_loader(
-            DrawnPictures(self.pictures("train"), seed=self.seed, mirrored=self.mirrored),
-            batch_size=self.batch_size,
-            steps_per_epoch=self.steps_per_epoch,
-            rank=self.rank,
-            world_size=self.world_size,
-            num_batches_seen=self.num_batches_seen,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return self.training_loader(DrawnPictures(self.pictures("train"), seed=self.seed, mirrored=self.mirrored))
 
     def val_dataloader(self) -> Sequence[DataLoader[SourceImage | Failure]]:
         return [self._records(self.val_limit, None)]

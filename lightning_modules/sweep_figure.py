@@ -70,8 +70,7 @@ def curves(table: Sequence[Row], studied: str | None) -> list[Curve]:
 def rate_distortion_panel(found: Sequence[Curve], studied: str | None) -> Panel:
     """With the envelope of all points where several curves are traced along the rate."""
     points = [[_rate_point(row) for row in curve.rows] for curve in found]
-    many = sum(map(len, points)) > MOST_NAMES
-    series = [Series(_legend(c, found), p, _names(c, studied, many)) for c, p in zip(found, points, strict=True)]
+    series = _named_series(found, studied, points)
     along_rate = studied is not None and studied.rpartition(".")[2] in RATE_SETTINGS and len(found) > 1
     best = Series("envelope", envelope([p for curve in points for p in curve])) if along_rate else None
     title = "quality and rate" if studied is None else f"quality and rate; beside each point its {studied}"
@@ -81,9 +80,7 @@ def rate_distortion_panel(found: Sequence[Curve], studied: str | None) -> Panel:
 def distance_panel(found: Sequence[Curve], studied: str | None, name: str) -> Panel:
     """A further metric against rate."""
     points = [[(_rate_point(row)[0], row.outcome.means.further.get(name, math.nan)) for row in c.rows] for c in found]
-    many = sum(map(len, points)) > MOST_NAMES
-    series = [Series(_legend(c, found), p, _names(c, studied, many)) for c, p in zip(found, points, strict=True)]
-    return Panel(f"{name} and rate", "bits per pixel of the file", name, series)
+    return Panel(f"{name} and rate", "bits per pixel of the file", name, _named_series(found, studied, points))
 
 
 def loss_panel(found: Sequence[Curve], studied: str) -> Panel:
@@ -110,6 +107,12 @@ def envelope(points: Sequence[Point]) -> list[Point]:
 
 def _slope(one: Point, other: Point) -> float:
     return (other[1] - one[1]) / (other[0] - one[0])
+
+
+def _named_series(found: Sequence[Curve], studied: str | None, points: Sequence[Sequence[Point]]) -> list[Series]:
+    """Each curve with its points, which have their setting beside them."""
+    many = sum(map(len, points)) > MOST_NAMES
+    return [Series(_legend(c, found), p, _names(c, studied, many)) for c, p in zip(found, points, strict=True)]
 
 
 def _legend(curve: Curve, found: Sequence[Curve]) -> str:

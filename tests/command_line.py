@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -49,6 +51,18 @@ def refuse(*arguments: str) -> str:
     assert len(lines) == 1, done.stderr
     assert "Error executing job" not in done.stderr
     return lines[0]
+
+
+def kill_after_an_epoch(*arguments: str, run_folder: Path) -> None:
+    """A training of that run folder, killed when it has left something to resume from, and before it ends."""
+    process = start(*arguments, f"hydra.run.dir={run_folder}")
+    deadline = time.monotonic() + 300
+    while not (run_folder / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (run_folder / "codec.safetensors").exists(), "it finished before it could be killed"
 
 
 def report(folder: Path) -> dict[str, dict[str, str]]:

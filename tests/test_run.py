@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.command_line import COMPRESS, DECOMPRESS, refuse, report, second_rank, start, succeed
+from tests.command_line import COMPRESS, DECOMPRESS, kill_after_an_epoch, refuse, report, second_rank, start, succeed
 
 TINY = ("experiment=hyperprior", "debug=tiny")
 
@@ -113,14 +113,7 @@ def test_a_training_leaves_model_results_pictures_and_provenance(trained: Path) 
 @pytest.mark.faults
 def test_a_killed_training_resumes_to_the_weights_of_an_unbroken_one(trained: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    process = start(*TINY, f"hydra.run.dir={broken}")
-    deadline = time.monotonic() + 300
-    while not (broken / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (broken / "codec.safetensors").exists(), "it finished before it could be killed"
+    kill_after_an_epoch(*TINY, run_folder=broken)
     succeed(f"resume={broken}")
     assert (broken / "codec.safetensors").read_bytes() == (trained / "codec.safetensors").read_bytes()
     states = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (trained, broken)]

@@ -209,6 +209,14 @@ class RecCodec(Codec):
         """The constructor's arguments that shapes tell, of weights or of a stored model. Raises `CodingError`."""
 
     @classmethod
+    def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> RecCodec:
+        """Of the sizes that the weights show; errors as `sizes` and `load_weights`."""
+        del hyperparameters
+        codec = cls.of_sizes(cls.sizes(state))
+        codec.load_weights(state)
+        return codec
+
+    @classmethod
     def of_sizes(cls, sizes: Mapping[str, Any]) -> RecCodec:
         """A codec without training."""
         return cls(**sizes)

@@ -54,13 +54,6 @@ class LosslessCodec(RecCodec):
         self.likelihood: SharedScale | OwnScales = law()
 
     @classmethod
-    def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> LosslessCodec:
-        del hyperparameters
-        codec = cls(**cls.sizes(state))
-        codec.load_weights(state)
-        return codec
-
-    @classmethod
     def sizes(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
         top, levels = state.get("networks.top"), [state[name] for name in state if re.fullmatch(LEVEL, name)]
         if top is None or not levels or "networks.synthesis.0.bias" in state:

@@ -37,13 +37,6 @@ class MnistCodec(RecCodec):
         super().__init__(networks, tuple(networks.pieces), {"width": width, "latents": latents})
 
     @classmethod
-    def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> MnistCodec:
-        del hyperparameters
-        codec = cls(**cls.sizes(state))
-        codec.load_weights(state)
-        return codec
-
-    @classmethod
     def sizes(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
         first, latents = state.get("networks.encoder.0.bias"), state.get("expected_kl0")
         if first is None or latents is None:

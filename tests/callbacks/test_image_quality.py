@@ -6,30 +6,12 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 import callbacks.pixels
 from callbacks.image_quality import image_quality, shown
 from callbacks.pixels import pixels
-from lightning_modules.codec import CodedImage, PixelFormat
-
-
-def coded(name: str, x: Tensor, x_hat: Tensor, num_bytes: int, gray: bool = False) -> CodedImage:
-    return CodedImage(
-        name=name,
-        x=x,
-        x_hat=x_hat,
-        format=PixelFormat(gray=gray),
-        data=bytes(num_bytes),
-        estimated_bits=8.0 * num_bytes - 100,
-        payload_bytes=num_bytes - 30,
-        encode_seconds=0.5,
-        decode_seconds=0.25,
-    )
-
-
-def levels(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed)) / 255.0
+from lightning_modules.codec import PixelFormat
+from tests.callbacks.coded_pictures import coded, levels
 
 
 def test_psnr_is_its_formula_on_clamped_rounded_pixels() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from callbacks.image_quality import image_quality
 from callbacks.results import Results
 from lightning_modules.codec import REPORT_COLUMNS, CodedImage, Failure, PixelFormat
+from tests.callbacks.coded_pictures import coded, levels
 
 X = torch.zeros(1, 3, 4, 4)
 FORK = multiprocessing.get_context("fork")
@@ -78,24 +79,6 @@ def test_the_loss_has_the_weight_of_the_inference_or_else_that_the_codec_was_tra
         "",
         "",
     )
-
-
-def coded(name: str, x: Tensor, x_hat: Tensor, num_bytes: int, gray: bool = False) -> CodedImage:
-    return CodedImage(
-        name=name,
-        x=x,
-        x_hat=x_hat,
-        format=PixelFormat(gray=gray),
-        data=bytes(num_bytes),
-        estimated_bits=8.0 * num_bytes - 100,
-        payload_bytes=num_bytes - 30,
-        encode_seconds=0.5,
-        decode_seconds=0.25,
-    )
-
-
-def levels(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed)) / 255.0
 
 
 class Outputs(L.LightningModule):

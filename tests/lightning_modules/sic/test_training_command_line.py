@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.command_line import refuse, start, succeed
+from tests.command_line import kill_after_an_epoch, refuse, succeed
 
 TINY = ("debug=tiny", "logger=csv")
 
@@ -28,14 +26,7 @@ def test_each_phase_goes_on_from_the_one_before_and_a_killed_one_from_its_last_e
     gan = ("experiment=sic_gan_small", *TINY, f"ckpt={main / 'checkpoints' / 'last.ckpt'}")
     succeed(*gan, f"hydra.run.dir={whole}")
 
-    process = start(*gan, f"hydra.run.dir={broken}")
-    deadline = time.monotonic() + 300
-    while not (broken / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (broken / "codec.safetensors").exists(), "it finished before it could be killed"
+    kill_after_an_epoch(*gan, run_folder=broken)
     succeed(f"resume={broken}")
     states = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (whole, broken)]
     assert states[0]["generator_steps"] == states[1]["generator_steps"] == states[0]["global_step"] == 12
