@@ -13,16 +13,20 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach `explain`, which makes one line of them
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -30,18 +34,26 @@ from hydra.errors import (
     MissingConfigException,
 )
 from hydra.experimental.callback import Callback
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 CONF = Path(__file__).resolve().parent / "conf"
+JOB_COMMAND = (sys.executable, str(CONF.parent / "run.py"))
+"""Does the job of a sweep that its environment names."""
+
 RUN_FILE = "run.yaml"
 MODEL_FILE = "codec.safetensors"
 JOB_FOLDER = "LATENTPRESS_JOB_FOLDER"
-"""Environment variable by which the first process of a sweep's job tells the others which job they serve."""
+"""As `lightning_modules.job_process.JOB_FOLDER`: imported, it would make every start slower."""
 
 
 class UserError(Exception):
     """What was asked for cannot be done; the message is one line."""
+
+
+class JobFailed(UserError):
+    """A job of a sweep has not ended well; the message is one line."""
 
 
 class Stopped(BaseException):
@@ -352,21 +364,26 @@ def store_run(cfg: DictConfig, overrides: list[str]) -> None:
 # ---- the run
 
 
-@hydra.main(config_path="conf", config_name="config", version_base="1.3")
-def main(cfg: DictConfig) -> None:
+@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
+def main(cfg: DictConfig) -> float | None:
+    """One run; or, wherever one of Hydra's launchers has sent it, one job of a sweep."""
+    if sweep_dir() is not None:
+        return one_of_a_sweep(cfg)
     overrides = list(HydraConfig.get().overrides.task)
-    if cfg.resume is not None:
-        cfg = stored_run(cfg, overrides)
+    cfg = cfg if cfg.resume is None else stored_run(cfg, overrides)
+    with watched(cfg):
+        run_task(cfg, overrides)
+    return None
+
+
+def watched(cfg: DictConfig) -> AbstractContextManager[None]:
+    """Signals within are requests, where a task stops between two files."""
     from lightning_modules import stop_request
 
-    with stop_request.watched() if cfg.task.name in FOLDER_TASKS else nullcontext(), recorded(cfg, overrides):
-        run_task(cfg, overrides)
+    return stop_request.watched() if cfg.task.name in FOLDER_TASKS else nullcontext()
 
 
 def run_task(cfg: DictConfig, overrides: list[str]) -> None:
-    found = dict(os.environ)
-    if sweep_dir() is not None:
-        os.environ[JOB_FOLDER] = str(cfg.paths.output_dir)
     try:
         require(cfg)
         prepare(cfg, overrides)
@@ -374,10 +391,10 @@ def run_task(cfg: DictConfig, overrides: list[str]) -> None:
             TASKS[cfg.task.name](cfg)
     except Exception as error:
         if sweep_dir() is not None or explain(error) is None:
-            raise  # a sweep goes on with its other jobs, and reports this one at its end
+            raise  # of a job, its record says why
         sys.exit(report(error))
     finally:
-        leave_nothing_behind(found)
+        leave_nothing_behind()
 
 
 def prepare(cfg: DictConfig, overrides: list[str]) -> None:
@@ -394,15 +411,13 @@ def prepare(cfg: DictConfig, overrides: list[str]) -> None:
         store_run(cfg, overrides)
 
 
-def leave_nothing_behind(environment: dict[str, str]) -> None:
-    """End what a job started, so that the next one of a sweep, in this process, starts afresh."""
+def leave_nothing_behind() -> None:
+    """End what the libraries of a run have started."""
     if "wandb" in sys.modules:
         sys.modules["wandb"].finish()
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
-    for key in set(os.environ) - set(environment):  # ranks, addresses and ports of this job's processes
-        del os.environ[key]
 
 
 def quieten() -> None:
@@ -419,15 +434,43 @@ def quieten() -> None:
 
 
 class SweepStart(Callback):
-    """What jobs are to know of their sweep, and `entry` after it."""
+    """What jobs are to know of their sweep before the first begins; `entry` sees to what comes after the last."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Names of jobs leave out what is the same for all; the configuration stays, also when a job fails."""
         del kwargs
+        found = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(CONF.parent), *([found] if found else [])])  # of launchers
         same = ",".join(f"'{key}'" for key in same_for_all(config))
         with read_write(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{same}]")
+            folder = goes_on(config)
+            if folder is not None:
+                config.hydra.sweep.dir = str(folder)
+                config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(folder)}")
         HydraConfig.instance().set_config(config)
+        begin_sweep(Path(config.hydra.sweep.dir))
+
+
+def goes_on(config: DictConfig) -> Path | None:
+    """The folder of a sweep by the same command that has not ended well, unless the command names one."""
+    from lightning_modules.sweep_folder import SweepRecord, unfinished
+
+    if any(override.startswith("hydra.sweep.dir=") for override in config.hydra.overrides.hydra):
+        return None
+    folder = unfinished(Path(config.hydra.sweep.dir).parent, SweepRecord.of(sys.argv[1:]))
+    if folder is not None:
+        print(f"going on with {folder}, which is not done; hydra.sweep.dir=FOLDER begins another", file=sys.stderr)
+    return folder
+
+
+def begin_sweep(folder: Path) -> None:
+    from lightning_modules.sweep_folder import SweepRecord, read
+
+    earlier = read(folder)
+    if earlier is not None and earlier.is_alive():
+        raise UserError(f"{folder}: another process is at this sweep; wait for it, or give another hydra.sweep.dir=")
+    SweepRecord.of(sys.argv[1:]).write(folder)
 
 
 def same_for_all(config: DictConfig) -> list[str]:
@@ -438,40 +481,209 @@ def same_for_all(config: DictConfig) -> list[str]:
     return [key for key, several in swept.items() if not several]
 
 
-@contextmanager
-def recorded(cfg: DictConfig, overrides: list[str]) -> Iterator[None]:
-    """Leave in the folder of a sweep's job what became of it."""
-    if sweep_dir() is None:
-        yield
-        return
-    from lightning_modules.sweep_job import UNFINISHED, SweepJob
+def quoted(value: object) -> str:
+    """As Hydra's grammar reads it back."""
+    text = str(value).replace("'", "\\'")
+    return f"'{text}'"
 
-    folder, job = Path(cfg.paths.output_dir), SweepJob(HydraConfig.get().job.num, cfg.task.name, overrides, UNFINISHED)
-    job.write(folder)
+
+# ---- the jobs of a sweep
+
+
+class ProcessLauncher(Launcher):
+    """`hydra/launcher=subprocess`: each job of a sweep in a process of its own, `jobs` of them at once."""
+
+    __module__ = "hydra_plugins.latentpress"  # Hydra takes launchers from that package only
+
+    def __init__(self, jobs: int = 1) -> None:
+        self.jobs = jobs
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
+        del task_function  # a process of its own knows what to do
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from lightning_modules.job_crew import JobCrew
+
+        setup_globals()
+        jobs = [self._frozen(overrides, number) for number, overrides in enumerate(job_overrides, initial_job_idx)]
+        folders = [job.return_value for job in jobs if job.status == JobStatus.COMPLETED]
+        pending = [folder for folder in folders if not is_done(folder)]
+        if len(pending) < len(folders):
+            print(f"{len(folders) - len(pending)} of {len(jobs)} jobs were done before", file=sys.stderr)
+        JobCrew(JOB_COMMAND, self.jobs).run(pending)
+        return [judged(job) for job in jobs]
+
+    def _frozen(self, overrides: Sequence[str], number: int) -> JobReturn:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        return run_job(freeze_job, config, "hydra.sweep.dir", "hydra.sweep.subdir", self.hydra_context)
+
+
+def offer(launcher: type[Launcher]) -> None:
+    """Hydra looks a launcher up by name in its package of plugins, which is not there while none is installed."""
+    Plugins.instance().register(launcher)
+    package, _, name = launcher.__module__.partition(".")
+    module = sys.modules[launcher.__module__] = ModuleType(launcher.__module__)
+    setattr(module, launcher.__name__, launcher)
+    setattr(sys.modules.setdefault(package, ModuleType(package)), name, module)
+
+
+class JudgedJob(JobReturn):
+    """As Hydra's, without a word of its own where a job has failed."""
+
+    @property
+    def return_value(self) -> Any:
+        if self.status == JobStatus.FAILED:
+            raise self._return_value
+        return self._return_value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value
+
+
+def one_of_a_sweep(cfg: DictConfig) -> float | None:
+    """What a launcher of Hydra's calls a job, wherever it does so: here it only starts the process that does it."""
+    from lightning_modules.job_process import complete
+
+    folder = freeze_job(cfg)
+    if not is_done(folder):
+        complete(JOB_COMMAND, folder)
+    return result(folder, cfg.optimize)
+
+
+def freeze_job(cfg: DictConfig) -> Path:
+    """Leave the job's configuration and its record in its folder, which is returned.
+
+    What cannot be computed is the job's failure. A job that was done before, or is being done, keeps its record.
+    """
+    from lightning_modules import frozen_job, job_record
+
+    config = HydraConfig.get()
+    folder, plain = Path(config.runtime.output_dir), OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    overrides, key = list(config.overrides.task), frozen_job.key_of(cfg)
+    job = job_record.SweepJob(config.job.num, cfg.task.name, overrides, job_record.UNFINISHED, key)
+    try:
+        frozen_job.freeze(cfg, plain, folder)
+    except Exception as error:
+        job._replace(error=one_line(error)).write(folder)
+        raise
+    if job_record.read(folder) not in (job, job._replace(error=None)):
+        job.write(folder)
+    return folder
+
+
+def is_done(folder: Path) -> bool:
+    from lightning_modules import frozen_job, job_record
+
+    record = job_record.read(folder)
+    return record is not None and record.is_done(frozen_job.read(folder).key)
+
+
+def judged(job: JobReturn) -> JobReturn:
+    """A job that was frozen, with what came of it."""
+    assert job.hydra_cfg is not None, "Hydra has filled it in"
+    assert job.cfg is not None, "Hydra has filled it in"
+    value: Any
+    try:
+        value, status = result(Path(job.hydra_cfg.hydra.runtime.output_dir), job.cfg.optimize), JobStatus.COMPLETED
+    except JobFailed as error:
+        value, status = error, JobStatus.FAILED
+    return JudgedJob(**{**vars(job), "status": status, "_return_value": value})
+
+
+def result(folder: Path, measure: str | None) -> float | None:
+    """The mean of what a search of settings looks at. Raises `JobFailed`."""
+    from lightning_modules import job_record
+
+    record = job_record.read(folder)
+    if record is None or record.error is not None:
+        raise JobFailed(f"{folder.name}: {record.error if record else job_record.UNFINISHED}")
+    if measure is None:
+        return None
+    from lightning_modules.sweep_job import outcome
+
+    value = outcome(record, folder).means.named(measure)
+    if value is None:
+        raise JobFailed(f"{folder.name}: has measured no {measure}, which optimize= names")
+    return value
+
+
+def do_job(folder: Path) -> None:
+    """The job of a sweep whose frozen configuration lies in `folder`; its ranks come here as well."""
+    from lightning_modules import frozen_job
+    from lightning_modules.job_process import end_with_parent
+    from lightning_modules.job_record import claimed
+
+    frozen = frozen_job.read(folder)
+    adopt(frozen.hydra)
+    overrides = list(frozen.hydra.overrides.task)
+    sys.argv[1:] = overrides  # the command that does this job alone
+    with watched(frozen.config):
+        if "LOCAL_RANK" in os.environ:
+            run_task(frozen.config, overrides)
+            return
+        end_with_parent()
+        with claimed(folder):
+            if not is_done(folder):
+                with recorded(folder):
+                    run_task(frozen.config, overrides)
+
+
+def adopt(frozen: DictConfig) -> None:
+    """Make that Hydra's configuration, as in the process that composed it."""
+    setup_globals()
+    settings = OmegaConf.structured(HydraConf)
+    with open_dict(settings):  # plugins add their own
+        settings.merge_with(frozen)
+    HydraConfig.instance().set_config(OmegaConf.create({"hydra": settings}))
+    os.environ.update(settings.job.env_set)
+
+
+@contextmanager
+def recorded(folder: Path) -> Iterator[None]:
+    """Leave in the folder of a sweep's job what became of it."""
+    from lightning_modules import job_record
+
+    job = job_record.read(folder)
+    assert job is not None, "written when it was frozen"
     try:
         yield
     except Exception as error:
-        job._replace(error=explain(error) or f"{type(error).__name__}: {error}".partition("\n")[0]).write(folder)
+        job._replace(error=one_line(error)).write(folder)
         raise
     job._replace(error=None).write(folder)
 
 
-def summarize_sweep() -> None:
-    """One table of what the jobs of the sweep have measured, if this was one."""
+def end_sweep(is_whole: bool) -> int:
+    """One table of what the jobs of the sweep have measured, and a line for each that failed: their number."""
     folder = sweep_dir() if HydraConfig.initialized() else None
-    if folder is not None and folder.is_dir():
-        from lightning_modules.sweep_summary import summarize
+    if folder is None or not folder.is_dir():
+        return 0
+    from lightning_modules.sweep_folder import close
+    from lightning_modules.sweep_summary import summarize
 
-        summarize(folder)
+    summarize(folder)
+    failed = close(folder, is_whole)
+    for line in failed if is_whole else []:
+        print(line, file=sys.stderr)
+    return len(failed)
 
 
-def serve_one_job() -> None:
-    """Make a process that Lightning started for one job of a sweep do that job, not the whole sweep again."""
-    if "LOCAL_RANK" in os.environ and JOB_FOLDER in os.environ:
-        folder = os.environ[JOB_FOLDER]
-        where = [f"--config-path={folder}/.hydra", "--config-name=config"]
-        quoted = folder.replace("'", "\\'")
-        sys.argv[1:] = [*where, f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
+def resume_sweep() -> None:
+    """Make `resume=FOLDER`, if that is a sweep's, the command that began it."""
+    from lightning_modules.sweep_folder import read
+
+    given = {word.partition("=")[2]: word for word in sys.argv[1:] if word.startswith("resume=")}
+    for path, word in given.items():
+        sweep, others = Path(path.strip("'\"")).resolve(), [other for other in sys.argv[1:] if other != word]
+        record = read(sweep)
+        if record is not None:
+            os.chdir(record.folder)
+            words = [each for each in record.words if not each.startswith("hydra.sweep.dir=")]
+            sys.argv[1:] = ["-m", *words, *others, f"hydra.sweep.dir={quoted(sweep)}"]
 
 
 def list_inputs() -> None:
@@ -503,6 +715,10 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
+def one_line(error: BaseException) -> str:
+    return explain(error) or f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
@@ -526,13 +742,13 @@ def suggestion(name: str, options: list[str]) -> str:
 
 def entry() -> int:
     """Run, and make one line of what users can mend. 0: all done. 1: something failed. 130, 143: interrupted."""
-    serve_one_job()
-    list_inputs()
     try:
-        try:
-            main()
-        finally:
-            summarize_sweep()
+        if JOB_FOLDER in os.environ:
+            do_job(Path(os.environ[JOB_FOLDER]))
+            return 0
+        resume_sweep()
+        list_inputs()
+        return run_or_sweep()
     except Stopped as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
@@ -543,6 +759,21 @@ def entry() -> int:
         if explain(error) is None:
             raise
         return report(error)
+
+
+def run_or_sweep() -> int:
+    offer(ProcessLauncher)
+    failed = 0
+    is_whole = False
+    try:
+        with suppress(JobFailed):
+            main()
+        is_whole = True
+    finally:
+        failed = end_sweep(is_whole)
+    if failed:
+        jobs = "job has" if failed == 1 else "jobs have"
+        raise UserError(f"{failed} {jobs} failed; the same command does {'it' if failed == 1 else 'them'} again")
     return 0
 
 
@@ -552,5 +783,12 @@ def report(error: BaseException) -> int:
     return 1
 
 
+def start() -> int:
+    """As the module `run`, by which name the processes of a sweep know what is in here."""
+    import run
+
+    return run.entry()
+
+
 if __name__ == "__main__":
-    sys.exit(entry())
+    sys.exit(start())

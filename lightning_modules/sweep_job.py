@@ -1,40 +1,22 @@
-"""One job of a sweep as its folder tells of it, at once and a year later: what was changed, what came out.
-
-`job.json` is written before a job begins and again when it has ended, so that one that was killed is known by it.
-"""
+"""One job of a sweep as its folder tells of it, at once and a year later: what was changed, what came out."""
 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from lightning_modules.atomic_file import write_atomically
 from lightning_modules.codec import REPORT_COLUMNS
+from lightning_modules.job_record import SweepJob, records
 from lightning_modules.override import parse
 
-RECORD_NAME = "job.json"
 USUAL_COLUMNS = {*REPORT_COLUMNS, "lmbda", "loss"}
-UNFINISHED = "ended before it was done; the same command does it again"
 
 Picture = dict[str, str]
 """A row of `results.csv`."""
-
-
-class SweepJob(NamedTuple):
-    """number: its place in the sweep. overrides: as typed. error: one line; None when all went well."""
-
-    number: int
-    task: str
-    overrides: list[str]
-    error: str | None
-
-    def write(self, folder: Path) -> None:
-        write_atomically(folder / RECORD_NAME, json.dumps(self._asdict(), indent=2).encode())
 
 
 class Means(NamedTuple):
@@ -53,6 +35,11 @@ class Means(NamedTuple):
     estimated_loss: float | None = None
     amortized_loss: float | None = None
     further: Mapping[str, float] = MappingProxyType({})
+
+    def named(self, name: str) -> float | None:
+        """One of them, further ones included; None for what was not measured."""
+        value = self._asdict().get(name, self.further.get(name))
+        return value if isinstance(value, float) else None
 
 
 class Outcome(NamedTuple):
@@ -73,8 +60,7 @@ class Outcome(NamedTuple):
 
 def outcomes(sweep: Path) -> list[Outcome]:
     """Of all jobs whose folder lies in that of the sweep, by number."""
-    records = sorted((SweepJob(**json.loads(path.read_text())), path.parent) for path in sweep.glob(f"*/{RECORD_NAME}"))
-    return [outcome(job, folder) for job, folder in records]
+    return [outcome(job, folder) for job, folder in records(sweep)]
 
 
 def outcome(job: SweepJob, folder: Path) -> Outcome:

@@ -120,11 +120,10 @@ def _shown_cells(row: Row, relative: bool) -> list[str]:
 
 
 def notes(table: Sequence[Row]) -> str:
-    """What to know of the numbers, and a line for each job that failed."""
+    """What to know of the numbers."""
     lines = ["means over pictures; loss = lmbda * mse + bpp of decoded 8-bit pixels and whole files"]
     if len({row.outcome.lmbda for row in table if row.outcome.lmbda}) > 1:
         lines.append("lmbda differs between jobs: losses compare at equal lmbda only")
-    lines += [f"failed: {job_name(row)}: {row.outcome.job.error}" for row in table if row.outcome.job.error]
     return "\n".join(lines)
 
 

@@ -59,9 +59,11 @@ def test_a_sweep_whose_jobs_partly_fail_ends_with_one_table_of_all_and_says_so(p
     losses = [0.005 * 255**2 / 10 ** (float(row["psnr"]) / 10) + float(row["bpp"]) for row in results]
     assert float(rows[2]["loss"]) == pytest.approx(sum(losses) / 2, abs=1e-5)
     assert float(rows[2]["loss_percent"]) < 100
-    told = [line for line in done.stdout.splitlines() if line.startswith("failed: ")]
-    assert len(told) == 2
-    assert all(row["error"] and any(row["error"] in line for line in told) for row in rows[1::2])
+    told = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert told == [
+        f"failed: {row['job']}: {row['error']}; log: {sweep / row['job'] / 'job.log'}" for row in rows[1::2]
+    ]
+    assert all("no such file or folder" in line for line in told)
     assert (sweep / "summary.png").stat().st_size > 0
     assert [line.startswith("error: ") for line in done.stderr.splitlines()].count(True) == 1
 

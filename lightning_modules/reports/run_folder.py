@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from lightning_modules.codec import CodingError
+from lightning_modules.job_record import RECORD_NAME
 from lightning_modules.override import parse
 from lightning_modules.reports.rate_curve import Numbers, with_decibels
-from lightning_modules.sweep_job import RECORD_NAME
 
 RESULTS_NAME = "results.csv"
 TEXTS = {"name", "status", "error", "lmbda", "codec", "setting", "settings"}

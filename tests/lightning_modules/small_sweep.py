@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.results import results_table
-from lightning_modules.sweep_job import SweepJob
+from lightning_modules.job_record import SweepJob
 
 LMBDA = 0.01
 MSE_AT_30_DB = 255.0**2 / 10.0**3

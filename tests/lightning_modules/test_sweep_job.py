@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_modules.sweep_job import UNFINISHED, SweepJob, outcomes
+from lightning_modules.job_record import UNFINISHED, SweepJob
+from lightning_modules.sweep_job import outcomes
 from tests.lightning_modules.small_sweep import LMBDA, MSE_AT_30_DB, picture, write_job, write_trace
 
 

@@ -29,8 +29,9 @@ def test_a_table_a_csv_and_a_picture_tell_of_every_job_that_measures(tmp_path: P
         "sga",
         "a_method_with_a_name_that_is_rather_long",
     ]
-    assert f"failed: inference=map: {'line ' * 60}".strip() in [line.strip() for line in lines], "in one line"
-    assert len((tmp_path / "summary.csv").read_text().splitlines()) == 4
+    table = (tmp_path / "summary.csv").read_text().splitlines()
+    assert len(table) == 4
+    assert table[3].endswith("line " * 60), "in one line"
     assert Image.open(tmp_path / "summary.png").size[0] >= 640
     assert lines[-1].endswith("summary.png")
 
