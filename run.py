@@ -246,7 +246,7 @@ def tell(job: Any, items: list[Any], received: signal.Signals | None) -> None:
     print(f"report: {report}")
     for line in job.totals:
         print(line)
-    failed = f"{job.failed} of {len(items)} files"
+    failed = f"{job.failed} of {job.files} files"
     if received is not None:
         raise Stopped(f"stopped by {received.name}: {failed} failed or not done; the same command goes on", received)
     if job.failed:

@@ -23,12 +23,23 @@ from lightning_modules import stop_request
 from lightning_modules.atomic_file import describe_fault, flush_folder, remove_stale, write_atomically, write_whole
 from lightning_modules.claims import Claims, last_claim_time, own_claim, settle
 from lightning_modules.codec import REPORT_COLUMNS, CodingError
-from lightning_modules.job_files import STATE_FOLDER, Item, Source, is_intact, output_path, printable, source_of
+from lightning_modules.job_files import (
+    STATE_FOLDER,
+    Item,
+    Source,
+    has_size,
+    is_intact,
+    output_path,
+    printable,
+    source_of,
+)
 from lightning_modules.journal import Journal, Row
 from lightning_modules.report_table import table, totals
+from lightning_modules.shard import WHOLE, Shard
 
 REPORT_NAME = "report.csv"
 NOT_DONE = "not done: its process died or was stopped; run the same command again"
+ELSEWHERE = "not done: of another shard, which has not come to it or has died"
 CHANGED = "not done: it has changed since it was read; run the same command again"
 DAMAGED = "its output is missing or damaged; run the same command again"
 POLL_SECONDS = 0.2
@@ -46,14 +57,19 @@ class FolderJob:
 
     key: what else the outputs depend on (model, settings); those made under another key are made again.
     replaceable: ends of names of outputs that take the place of what is there, even if another job made that.
-    failed: number of `failed` rows in the report last written. totals: its further columns over the whole folder, a
-    line each.
+    shard: the part of the items that is this process's; reports have all of them.
+    files, failed: numbers of this shard's rows, and of failed ones among them, in the report last written. totals: its
+    further columns over the whole folder, a line each.
     """
 
-    def __init__(self, output: str | Path, key: str = "", replaceable: Sequence[str] = (".lpc",)) -> None:
+    def __init__(
+        self, output: str | Path, key: str = "", replaceable: Sequence[str] = (".lpc",), shard: Shard = WHOLE
+    ) -> None:
         self.output = Path(output)
         self.key = key
         self.replaceable = tuple(replaceable)
+        self.shard = shard
+        self.files = 0
         self.failed = 0
         self.totals: list[str] = []
         self._journal = Journal(self._state / "journal")
@@ -77,7 +93,7 @@ class FolderJob:
             raise self._refusal(self.output, error) from None
 
     def pending(self, items: Sequence[Item]) -> Iterator[Item]:
-        """Items that nobody has finished or is working on, largest file first, each claimed as it is yielded.
+        """Items of this shard that nobody has finished or is working on, largest file first, claimed as yielded.
 
         The caller owes a `finish` or `fail` for each. When all others are claimed, waits, and takes over what
         dies; ends when every item is settled, or when it is asked to stop. A caller that asks for more while it
@@ -86,7 +102,7 @@ class FolderJob:
         self._make_folders()
         journal, claims = Journal(self._journal.folder), Claims(self._claims_folder)
         sizes = {name: (source_of(path) or [0, 0])[0] for name, path in items}
-        waiting = sorted(items, key=lambda item: -sizes[item[0]])
+        waiting = sorted((item for item in items if self.shard.holds(item[0])), key=lambda item: -sizes[item[0]])
         self._write_state("plan.json", Plan(len(sizes), sum(sizes.values()))._asdict())
         journal.refresh()
         claims.keep_alive()
@@ -217,31 +233,47 @@ class FolderJob:
             return Plan(0, 0)
 
     def rows(self, items: Sequence[Item]) -> list[Row]:
-        """The report's columns for each of `items`, in this order; `ok` and `skipped` are verified now."""
+        """The report's columns for each of `items`, in this order; `ok` and `skipped` are verified now.
+
+        Of other shards, only that they are there.
+        """
         self._journal.refresh()
         return [self._verified_row(name, path) for name, path in items]
 
     def write_report(self, items: Sequence[Item]) -> Path:
-        """`output/report.csv`, a row for each item; sets `failed` and ends the run. Raises `CodingError`."""
+        """`output/report.csv`, a row for each item; counts `files` and `failed`, ends the run. Raises `CodingError`.
+
+        Of several processes that end at the same time, none is left out: who sees that another has ended writes again.
+        """
         self._make_folders()
+        path = self.output / REPORT_NAME
+        try:
+            self._write_rows(path, items)
+            seen = self._journal.closings + 1
+            self._journal.close_run()
+            self._journal.refresh()
+            while self._journal.closings > seen:
+                seen = self._journal.closings
+                self._write_rows(path, items)
+        except OSError as error:
+            raise self._refusal(path, error) from None
+        return path
+
+    def _write_rows(self, path: Path, items: Sequence[Item]) -> None:
         rows = self.rows(items)
         columns = dict.fromkeys([*REPORT_COLUMNS, *(column for row in rows for column in row)])
         for folder in {(self.output / row.get("output", "")).parent for row in self._journal.latest.values()}:
             flush_folder(folder)  # before the report says that it is there
-        path = self.output / REPORT_NAME
-        try:
-            write_atomically(path, table(rows, columns).encode("utf-8", "surrogateescape"))
-            self._journal.close_run()
-        except OSError as error:
-            raise self._refusal(path, error) from None
-        self.failed = sum(row["status"] == "failed" for row in rows)
+        write_atomically(path, table(rows, columns).encode("utf-8", "surrogateescape"))
+        own = [row for row in rows if self.shard.holds(row["name"])]
+        self.files, self.failed = len(own), sum(row["status"] == "failed" for row in own)
         self.totals = totals(rows, columns)
-        return path
 
     def _verified_row(self, name: str, path: Path) -> Row:
         row = self._journal.latest.get(name)
         if row is None or not self._is_last_word(row):
-            row = {"name": name, "status": "failed", "error": NOT_DONE}
+            error = NOT_DONE if self.shard.holds(name) else ELSEWHERE
+            row = {"name": name, "status": "failed", "error": error}
         elif row["status"] != "failed" and not self._is_whole(row):
             row = {"name": name, "status": "failed", "error": f"{row['output']}: {DAMAGED}"}
         elif row["status"] != "failed" and _has_changed(row, path):
@@ -254,6 +286,9 @@ class FolderJob:
         return same and bool(row["time"] >= last_claim_time(self._claims_folder, row["name"]))
 
     def _is_intact(self, row: Row) -> bool:
+        """Outputs of other shards are not read again: that would read the whole folder once for each shard."""
+        if not self.shard.holds(row["name"]):
+            return has_size(self.output, row["output"], row["size"])
         return is_intact(self.output, row["output"], row["size"], row["crc32"])
 
     def _is_whole(self, row: Row) -> bool:

@@ -57,11 +57,18 @@ def output_path(folder: Path, output_name: str) -> Path:
     return parent / parts[-1]
 
 
+def has_size(folder: Path, output_name: str, size: int) -> bool:
+    """Whether that output is there, with this length."""
+    try:
+        return output_path(folder, output_name).stat().st_size == size
+    except (OSError, CodingError):
+        return False
+
+
 def is_intact(folder: Path, output_name: str, size: int, crc32: int) -> bool:
     """Whether that output is there, with this length and checksum."""
     try:
-        path = output_path(folder, output_name)
-        return path.stat().st_size == size and crc32_of(path) == crc32
+        return has_size(folder, output_name, size) and crc32_of(output_path(folder, output_name)) == crc32
     except (OSError, CodingError):
         return False
 

@@ -28,6 +28,7 @@ class Journal:
     latest: the newest outcome of each name, of any run.
     begun: the newest output of each name that was about to be put in its place, of any run.
     made: which name each output was made from, or was about to be, in any run.
+    closings: how often a process has said that it has ended.
     settled: names whose newest row belongs to the run in progress, so that nobody need look at them again.
 
     A run ends with `close_run`. What was written before this object's first `refresh` belongs to the run in
@@ -39,6 +40,7 @@ class Journal:
         self.latest: dict[str, Row] = {}
         self.begun: dict[str, Row] = {}
         self.made: dict[str, str] = {}
+        self.closings = 0
         self.settled: set[str] = set()
         self._offsets: dict[str, int] = {}
         self._complete: set[str] = set()
@@ -64,6 +66,7 @@ class Journal:
         arrived = [(row, writer) for writer in self._writers() for row in self._read_new(writer)]
         arrived.sort(key=lambda item: float(item[0]["time"]))
         closed = max((float(row["time"]) for row, _ in arrived if "name" not in row), default=0.0)
+        self.closings += sum("name" not in row for row, _ in arrived)
         outcomes = []
         for row, writer in arrived:
             if "output" in row:
