@@ -48,6 +48,10 @@ JOB_FOLDER = "LATENTPRESS_JOB_FOLDER"
 """As `lightning_modules.job_process.JOB_FOLDER`: imported, it would make every start slower."""
 
 
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
+"""Launchers and sweepers that are plugins of Hydra's: the extra of ours that installs each."""
+
+
 class UserError(Exception):
     """What was asked for cannot be done; the message is one line."""
 
@@ -438,39 +442,19 @@ class SweepStart(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Names of jobs leave out what is the same for all; the configuration stays, also when a job fails."""
+        from lightning_modules.sweep_folder import begin
+
         del kwargs
         found = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(CONF.parent), *([found] if found else [])])  # of launchers
         same = ",".join(f"'{key}'" for key in same_for_all(config))
         with read_write(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{same}]")
-            folder = goes_on(config)
-            if folder is not None:
-                config.hydra.sweep.dir = str(folder)
-                config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(folder)}")
+            named = any(override.startswith("hydra.sweep.dir=") for override in config.hydra.overrides.hydra)
+            folder = begin(Path(config.hydra.sweep.dir), sys.argv[1:], named)
+            config.hydra.sweep.dir = str(folder)
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(folder)}")
         HydraConfig.instance().set_config(config)
-        begin_sweep(Path(config.hydra.sweep.dir))
-
-
-def goes_on(config: DictConfig) -> Path | None:
-    """The folder of a sweep by the same command that has not ended well, unless the command names one."""
-    from lightning_modules.sweep_folder import SweepRecord, unfinished
-
-    if any(override.startswith("hydra.sweep.dir=") for override in config.hydra.overrides.hydra):
-        return None
-    folder = unfinished(Path(config.hydra.sweep.dir).parent, SweepRecord.of(sys.argv[1:]))
-    if folder is not None:
-        print(f"going on with {folder}, which is not done; hydra.sweep.dir=FOLDER begins another", file=sys.stderr)
-    return folder
-
-
-def begin_sweep(folder: Path) -> None:
-    from lightning_modules.sweep_folder import SweepRecord, read
-
-    earlier = read(folder)
-    if earlier is not None and earlier.is_alive():
-        raise UserError(f"{folder}: another process is at this sweep; wait for it, or give another hydra.sweep.dir=")
-    SweepRecord.of(sys.argv[1:]).write(folder)
 
 
 def same_for_all(config: DictConfig) -> list[str]:
@@ -503,12 +487,13 @@ class ProcessLauncher(Launcher):
         self.hydra_context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from lightning_modules import frozen_job
         from lightning_modules.job_crew import JobCrew
 
         setup_globals()
         jobs = [self._frozen(overrides, number) for number, overrides in enumerate(job_overrides, initial_job_idx)]
         folders = [job.return_value for job in jobs if job.status == JobStatus.COMPLETED]
-        pending = [folder for folder in folders if not is_done(folder)]
+        pending = [folder for folder in folders if not frozen_job.is_done(folder)]
         if len(pending) < len(folders):
             print(f"{len(folders) - len(pending)} of {len(jobs)} jobs were done before", file=sys.stderr)
         JobCrew(JOB_COMMAND, self.jobs).run(pending)
@@ -546,10 +531,11 @@ class JudgedJob(JobReturn):
 
 def one_of_a_sweep(cfg: DictConfig) -> float | None:
     """What a launcher of Hydra's calls a job, wherever it does so: here it only starts the process that does it."""
+    from lightning_modules import frozen_job
     from lightning_modules.job_process import complete
 
     folder = freeze_job(cfg)
-    if not is_done(folder):
+    if not frozen_job.is_done(folder):
         complete(JOB_COMMAND, folder)
     return result(folder, cfg.optimize)
 
@@ -575,13 +561,6 @@ def freeze_job(cfg: DictConfig) -> Path:
     return folder
 
 
-def is_done(folder: Path) -> bool:
-    from lightning_modules import frozen_job, job_record
-
-    record = job_record.read(folder)
-    return record is not None and record.is_done(frozen_job.read(folder).key)
-
-
 def judged(job: JobReturn) -> JobReturn:
     """A job that was frozen, with what came of it."""
     assert job.hydra_cfg is not None, "Hydra has filled it in"
@@ -597,17 +576,15 @@ def judged(job: JobReturn) -> JobReturn:
 def result(folder: Path, measure: str | None) -> float | None:
     """The mean of what a search of settings looks at. Raises `JobFailed`."""
     from lightning_modules import job_record
-
-    record = job_record.read(folder)
-    if record is None or record.error is not None:
-        raise JobFailed(f"{folder.name}: {record.error if record else job_record.UNFINISHED}")
-    if measure is None:
-        return None
     from lightning_modules.sweep_job import outcome
 
-    value = outcome(record, folder).means.named(measure)
-    if value is None:
-        raise JobFailed(f"{folder.name}: has measured no {measure}, which optimize= names")
+    record = job_record.read(folder)
+    error = record.error if record else job_record.UNFINISHED
+    value = outcome(record, folder).means.named(measure) if record and measure and not error else None
+    if measure and not error and value is None:
+        error = f"has measured no {measure}, which optimize= names"
+    if error:
+        raise JobFailed(f"{folder.name}: {error}")
     return value
 
 
@@ -627,7 +604,7 @@ def do_job(folder: Path) -> None:
             return
         end_with_parent()
         with claimed(folder):
-            if not is_done(folder):
+            if not frozen_job.is_done(folder):
                 with recorded(folder):
                     run_task(frozen.config, overrides)
 
@@ -673,17 +650,14 @@ def end_sweep(is_whole: bool) -> int:
 
 
 def resume_sweep() -> None:
-    """Make `resume=FOLDER`, if that is a sweep's, the command that began it."""
-    from lightning_modules.sweep_folder import read
+    """Make `resume=FOLDER`, if that is a sweep's, the command that began it, given in the folder where it was."""
+    if any(word.startswith("resume=") for word in sys.argv):
+        from lightning_modules.sweep_folder import begun_by
 
-    given = {word.partition("=")[2]: word for word in sys.argv[1:] if word.startswith("resume=")}
-    for path, word in given.items():
-        sweep, others = Path(path.strip("'\"")).resolve(), [other for other in sys.argv[1:] if other != word]
-        record = read(sweep)
-        if record is not None:
-            os.chdir(record.folder)
-            words = [each for each in record.words if not each.startswith("hydra.sweep.dir=")]
-            sys.argv[1:] = ["-m", *words, *others, f"hydra.sweep.dir={quoted(sweep)}"]
+        words = begun_by(sys.argv[1:])
+        if words is not None:
+            os.chdir(words.folder)
+            sys.argv[1:] = ["-m", *words.words, f"hydra.sweep.dir={quoted(words.sweep)}"]
 
 
 def list_inputs() -> None:
@@ -703,6 +677,8 @@ def explain(error: BaseException) -> str | None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         options = [str(option) for option in error.options or []]
         what = f"no {group or 'configuration'} named {name}{suggestion(name, options)}"
+        if name in EXTRAS and group.startswith("hydra/"):
+            return f"{group}={name}: its plugin is not installed; pip install -e .[{EXTRAS[name]}]"
         return f"{what}; {group}= takes one of: {', '.join(options)}"
     for cause in causes(error):
         if type(cause).__name__ in ("CodingError", "DamagedFile", "WrongModel", "MisconfigurationException"):

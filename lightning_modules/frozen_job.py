@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lightning_modules import job_record
 from lightning_modules.atomic_file import write_atomically
 
 FROZEN_NAME = "frozen.yaml"
@@ -57,6 +58,12 @@ def read(folder: Path) -> FrozenJob:
     config = DictConfig(stored["config"])  # a root of its own, for references
     OmegaConf.set_struct(config, True)
     return FrozenJob(stored["key"], config, DictConfig(stored["hydra"]))
+
+
+def is_done(folder: Path) -> bool:
+    """Whether nothing is left to do for the configuration that is frozen there."""
+    record = job_record.read(folder)
+    return record is not None and record.error is None and record.config == read(folder).key
 
 
 def key_of(config: DictConfig) -> str:

@@ -70,6 +70,8 @@ class JobCrew:
 
     def _stop(self, signum: int) -> None:
         running = [job for job, _ in self._running]
+        if running:
+            _say("waiting for jobs to stop; once more ends them at once")
         try:
             for job in running:
                 job.send(signum)

@@ -38,10 +38,6 @@ class SweepJob(NamedTuple):
     def write(self, folder: Path) -> None:
         write_atomically(folder / RECORD_NAME, json.dumps(self._asdict(), indent=2).encode())
 
-    def is_done(self, config: str) -> bool:
-        """Whether nothing is left to do for a configuration with that hash."""
-        return self.error is None and self.config == config
-
 
 def records(sweep: Path) -> list[tuple[SweepJob, Path]]:
     """Of all jobs whose folder lies in that of the sweep, by number, with their folders."""

@@ -6,11 +6,13 @@ A sweep that has not ended well goes on when the same command is given again: `s
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lightning_modules.atomic_file import write_atomically
+from lightning_modules.codec import CodingError
 from lightning_modules.job_process import LOG_NAME
 from lightning_modules.job_record import records
 from lightning_modules.worker import Worker, is_alive, this_worker
@@ -54,6 +56,24 @@ def read(sweep: Path) -> SweepRecord | None:
     return SweepRecord(**json.loads(path.read_text())) if path.is_file() else None
 
 
+def begin(sweep: Path, words: Sequence[str], is_named: bool) -> Path:
+    """Note who is at a sweep by the command `words`; returns its folder.
+
+    Unless the command names `sweep`, it goes on with the newest sweep beside it of the same command that is not done.
+    Raises `CodingError` while another process of this machine is at it.
+    """
+    record = SweepRecord.of(words)
+    earlier = None if is_named else unfinished(sweep.parent, record)
+    if earlier is not None:
+        line = f"going on with {earlier}, which is not done; hydra.sweep.dir=FOLDER begins another"
+        print(line, file=sys.stderr, flush=True)
+    found, folder = read(earlier or sweep), earlier or sweep
+    if found is not None and found.worker != record.worker and found.is_alive():
+        raise CodingError(f"{folder}: another process is at this sweep; wait for it, or give another hydra.sweep.dir=")
+    record.write(folder)
+    return folder
+
+
 def unfinished(parent: Path, wanted: SweepRecord) -> Path | None:
     """The newest sweep in `parent` of the same command that did not end well, and that nobody is at."""
     found = [(path.parent, record) for path in parent.glob(f"*/{SWEEP_NAME}") if (record := read(path.parent))]
@@ -63,6 +83,27 @@ def unfinished(parent: Path, wanted: SweepRecord) -> Path | None:
         if not record.finished and record.is_same(wanted) and record.is_alive() is False
     ]
     return max(open_ones, default=None, key=lambda sweep: (sweep / SWEEP_NAME).stat().st_mtime)
+
+
+class Begun(NamedTuple):
+    """words: of the command that began `sweep`, and further ones. folder: where it was given."""
+
+    sweep: Path
+    folder: str
+    words: list[str]
+
+
+def begun_by(words: Sequence[str]) -> Begun | None:
+    """What `resume=FOLDER` among `words` stands for; None if that is no sweep's folder, but a training's."""
+    for word in words:
+        key, _, value = word.partition("=")
+        sweep = Path(value.strip("'\"")).resolve()
+        record = read(sweep) if key == "resume" else None
+        if record is not None:
+            further = [other for other in words if other != word]
+            kept = [each for each in record.words if not each.startswith("hydra.sweep.dir=")]
+            return Begun(sweep, record.folder, [*kept, *further])
+    return None
 
 
 def close(sweep: Path, is_whole: bool) -> list[str]:

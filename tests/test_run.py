@@ -122,22 +122,21 @@ def test_a_killed_training_resumes_to_the_weights_of_an_unbroken_one(trained: Pa
         assert torch.equal(value, states[1]["state_dict"][name]), name
 
 
-def test_a_sweep_leaves_one_wandb_run_per_job_in_one_group(tmp_path: Path) -> None:
-    succeed(
-        "-m", "experiment=hyperprior", "debug=tiny", "lmbda=0.001,0.01", "logger=wandb", f"hydra.sweep.dir={tmp_path}"
-    )
-    runs = sorted(tmp_path.rglob("run-*.wandb"))
-    assert len(runs) == 2
+def test_jobs_of_two_processes_are_done_once_each_with_one_folder_and_one_wandb_run_in_one_group(
+    tmp_path: Path,
+) -> None:
+    jobs = ("trainer=ddp_cpu", "logger=wandb", "lmbda=0.001,0.01")
+    printed = succeed("-m", *TINY, *jobs, f"hydra.sweep.dir={tmp_path}")
+    assert printed.count("model: ") == 2
+    folders = sorted(path for path in tmp_path.iterdir() if path.is_dir())
+    assert [folder.name for folder in folders] == ["0_lmbda-0.001", "1_lmbda-0.01"]
+    assert all((folder / "codec.safetensors").exists() for folder in folders)
+    runs = [path for folder in folders for path in folder.rglob("run-*.wandb")]
+    assert [path.relative_to(tmp_path).parts[0] for path in runs] == [folder.name for folder in folders]
     assert runs[0].name != runs[1].name
-    group = tmp_path.name.encode()
-    assert all(group in path.read_bytes() for path in runs)
-
-
-def test_a_sweep_of_jobs_of_two_processes_does_each_job_once(tmp_path: Path) -> None:
-    succeed("-m", *TINY, "logger=none", "trainer=ddp_cpu", "lmbda=0.001,0.01", f"hydra.sweep.dir={tmp_path}")
-    jobs = sorted(path for path in tmp_path.iterdir() if path.is_dir())
-    assert len(jobs) == 2
-    assert all((job / "codec.safetensors").exists() for job in jobs)
+    assert all(tmp_path.name.encode() in path.read_bytes() for path in runs)
+    command = (folders[1] / "provenance" / "command.txt").read_text()
+    assert command.endswith("run.py experiment=hyperprior debug=tiny trainer=ddp_cpu logger=wandb lmbda=0.01\n")
 
 
 # ---- folders

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +22,7 @@ from PIL import Image
 
 import run
 from tests.command_line import run as run_command
-from tests.command_line import succeed
+from tests.command_line import start, succeed
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
 
 CONF = Path(run.__file__).parent / "conf"
@@ -38,12 +45,19 @@ def table_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_sweep_whose_jobs_partly_fail_ends_with_one_table_of_all_and_says_so(photos: Path, tmp_path: Path) -> None:
-    where = (f"datamodule.test='{photos}','{tmp_path / 'missing'}'", "datamodule=image_folder", "logger=none")
-    jobs = ("experiment=sga,sga_ssl", "inference.steps=4", f"paths.log_dir={tmp_path / 'logs'}")
-    done = run_command("-m", "task=test", "ckpt=demo", *jobs, *where)
-    assert done.returncode == 1
-    (sweep,) = (tmp_path / "logs").glob("*/*")
+@pytest.mark.faults
+def test_of_four_jobs_one_fails_and_the_same_command_again_redoes_only_that_one(photos: Path, tmp_path: Path) -> None:
+    logs, missing = tmp_path / "logs", tmp_path / "missing"
+    where = (f"datamodule.test='{photos}','{missing}'", "datamodule=image_folder", "logger=none")
+    jobs = ("experiment=sga,sga_ssl", "inference.steps=4", f"paths.log_dir={logs}", "hydra.launcher.jobs=2")
+    command = ("-m", "task=test", "ckpt=demo", *jobs, *where)
+    missing.mkdir()
+    shutil.copy(photos / "a.png", missing)
+    first = start(*command)
+    victim = kill_job(logs, "3_", first)
+    first_errors = first.communicate(timeout=500)[1]
+    assert first.returncode == 1
+    (sweep,) = logs.glob("*/*")
     folders = sorted(path.name for path in sweep.iterdir() if path.is_dir())
     assert [name.partition("_datamodule.test-")[0] for name in folders] == [
         "0_experiment-sga",
@@ -52,20 +66,39 @@ def test_a_sweep_whose_jobs_partly_fail_ends_with_one_table_of_all_and_says_so(p
         "3_experiment-sga_ssl",
     ]
     assert folders[0].endswith("my_photos")
+    told = [line for line in first_errors.splitlines() if line.startswith(("failed: ", "error: "))]
+    assert told == [
+        f"failed: {victim.name}: killed by SIGKILL, as by a system short of memory; log: {victim / 'job.log'}",
+        "error: 1 job has failed; the same command does it again",
+    ]
     rows = table_of(sweep / "summary.csv")
     assert [row["job"] for row in rows] == folders
-    assert [row["pictures"] for row in rows] == ["2", "0", "2", "0"]
+    assert [row["pictures"] for row in rows] == ["2", "1", "2", "0"]
     results = table_of(sweep / folders[2] / "results.csv")
     losses = [0.005 * 255**2 / 10 ** (float(row["psnr"]) / 10) + float(row["bpp"]) for row in results]
     assert float(rows[2]["loss"]) == pytest.approx(sum(losses) / 2, abs=1e-5)
     assert float(rows[2]["loss_percent"]) < 100
-    told = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
-    assert told == [
-        f"failed: {row['job']}: {row['error']}; log: {sweep / row['job'] / 'job.log'}" for row in rows[1::2]
-    ]
-    assert all("no such file or folder" in line for line in told)
     assert (sweep / "summary.png").stat().st_size > 0
-    assert [line.startswith("error: ") for line in done.stderr.splitlines()].count(True) == 1
+    stamps = {name: (sweep / name / "results.csv").stat().st_mtime_ns for name in folders[:3]}
+    again = run_command(*command)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert f"going on with {sweep}, which is not done" in again.stderr
+    assert "3 of 4 jobs were done before" in again.stderr
+    assert {name: (sweep / name / "results.csv").stat().st_mtime_ns for name in folders[:3]} == stamps
+    assert [row["pictures"] for row in table_of(sweep / "summary.csv")] == ["2", "1", "2", "1"]
+
+
+def kill_job(logs: Path, beginning: str, sweep: subprocess.Popen[str]) -> Path:
+    """The folder of that job, which has been killed as soon as it had a process."""
+    deadline = time.monotonic() + 300
+    while sweep.poll() is None:
+        assert time.monotonic() < deadline
+        for claim in logs.glob(f"*/*/{beginning}*/.latentpress/claims/*"):
+            with suppress(ValueError, KeyError, OSError):  # it is just being written
+                os.kill(int(json.loads(claim.read_text())["worker"].split(".")[1]), signal.SIGKILL)
+                return claim.parents[2]
+        time.sleep(0.01)
+    raise AssertionError("the sweep ended before the job could be killed: " + sweep.communicate()[1][-2000:])
 
 
 @pytest.mark.parametrize("trainer", ["cpu", pytest.param("ddp_cpu", marks=pytest.mark.slow)])
