@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lightning_modules import folder_job
+from lightning_modules.atomic_file import write_atomically
 from lightning_modules.folder_job import ELSEWHERE, FolderJob
 from lightning_modules.job_files import Item, compressed_name
 from lightning_modules.shard import Shard
@@ -85,7 +86,7 @@ def test_shards_that_end_at_the_same_time_leave_none_out_of_the_report(
     items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other shard does all its work, report included, between this one's look at the journal and its report."""
-    output, write = tmp_path / "out", folder_job.write_atomically
+    output, write = tmp_path / "out", write_atomically
 
     def late(path: Path, data: bytes) -> None:
         if path.name == "report.csv" and not (output / "late").exists():
