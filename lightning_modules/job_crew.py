@@ -77,6 +77,7 @@ class JobCrew:
                 job.send(signum)
             while not all([job.has_ended() for job in running]):
                 time.sleep(POLL_SECONDS)
+            _say(f"stopped by {signal.Signals(signum).name}; the same command goes on")
         except BaseException:
             for job in running:
                 job.send(signal.SIGKILL)

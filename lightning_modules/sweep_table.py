@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from lightning_modules.job_record import UNFINISHED
 from lightning_modules.override import short_key
 from lightning_modules.sweep_job import Outcome
 
@@ -113,7 +114,8 @@ def _settings_or_job(row: Row) -> list[Text]:
 def _shown_cells(row: Row, relative: bool) -> list[str]:
     outcome, means = row.outcome, row.outcome.means
     if outcome.job.error is not None:
-        return ["failed", *["-"] * (len(SHOWN) + 2 + relative)]
+        word = "not done" if outcome.job.error == UNFINISHED else "failed"
+        return [word, *["-"] * (len(SHOWN) + 2 + relative)]
     values = [_layout(getattr(means, column), layout) for column, (_, layout) in SHOWN.items()]
     percent = [_layout(row.loss_percent, ".2f")] if relative else []
     return [str(len(outcome.pictures)), str(outcome.failed), *values, *percent, _layout(means.seconds, ".2f")]
