@@ -118,6 +118,19 @@ def test_a_study_is_one_command_and_each_of_its_jobs_is_done_once_by_one_process
     assert Image.open(tmp_path / "summary.png").size[0] == 2 * 640, "rate and quality, and the loss by a"
 
 
+@pytest.mark.slow
+def test_a_folder_in_shards_is_coded_once_with_one_report_and_decodes_in_shards(photos: Path, tmp_path: Path) -> None:
+    files, decoded, logs = tmp_path / "files", tmp_path / "decoded", f"paths.log_dir={tmp_path / 'logs'}"
+    how = ("shard=0/2,1/2", "hydra.launcher.jobs=2", "logger=none", logs)
+    succeed("-m", "task=compress", "experiment=hyperprior", "ckpt=demo", f"input='{photos}'", f"output={files}", *how)
+    succeed("-m", "task=decompress", f"input={files}", f"output={decoded}", *how)
+    for folder, names in ((files, ["a.png", "b.png"]), (decoded, ["a.png.lpc", "b.png.lpc"])):
+        rows = table_of(folder / "report.csv")
+        assert [(row["name"], row["status"]) for row in rows] == [(name, "ok") for name in names]
+    assert sorted(path.name for path in decoded.glob("*.png")) == ["a.png", "b.png"]
+    assert run_command("task=decompress", "shard=2/2", f"input={files}", f"output={decoded}", logs).returncode == 1
+
+
 @pytest.fixture
 def configurations() -> Iterator[None]:
     with initialize_config_dir(str(CONF), version_base="1.3"):

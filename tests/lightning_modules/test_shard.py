@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from lightning_modules.codec import CodingError
 from lightning_modules.shard import WHOLE, Shard, shard
 
-names = st.sets(st.text(st.characters(exclude_characters="\0"), min_size=1), max_size=30)
+names = st.sets(st.binary(min_size=1).map(os.fsdecode), max_size=30)
+"""Whatever a file system may hold: bytes, of which not all are text."""
 
 
 @given(names=names, total=st.integers(1, 12))
