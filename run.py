@@ -88,6 +88,10 @@ def run_dir(resume: str | None, fresh: str) -> str:
     return resume or fresh
 
 
+def least(*values: float) -> float:
+    return min(values)
+
+
 def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -118,7 +122,7 @@ def once(value: str) -> str:
     return value
 
 
-for resolver in (at_or_below, choose, run_dir, short_hash, sweep_name, job_folder):
+for resolver in (at_or_below, choose, least, run_dir, short_hash, sweep_name, job_folder):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 OmegaConf.register_new_resolver(once.__name__, once, replace=True, use_cache=True)
 

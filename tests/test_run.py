@@ -110,6 +110,13 @@ def test_a_training_leaves_model_results_pictures_and_provenance(trained: Path) 
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 5
 
 
+def test_a_training_shorter_than_an_epoch_is_validated_and_leaves_a_model(tmp_path: Path) -> None:
+    succeed(*TINY, "steps=2", "trainer.precision=bf16-mixed", f"hydra.run.dir={tmp_path}")
+    assert (tmp_path / "codec.safetensors").stat().st_size > 0
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 2
+
+
 @pytest.mark.faults
 def test_a_killed_training_resumes_to_the_weights_of_an_unbroken_one(trained: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
