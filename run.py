@@ -67,6 +67,10 @@ def choose(key: str, table: dict[str, Any]) -> Any:
     return table.get(key)
 
 
+def larger(one: int, other: int) -> int:
+    return max(one, other)
+
+
 def run_dir(resume: str | None, fresh: str) -> str:
     """A resumed run goes on in its own folder."""
     return resume or fresh
@@ -102,7 +106,7 @@ def once(value: str) -> str:
     return value
 
 
-for resolver in (at_or_below, choose, run_dir, short_hash, sweep_name, job_folder):
+for resolver in (at_or_below, choose, larger, run_dir, short_hash, sweep_name, job_folder):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 OmegaConf.register_new_resolver(once.__name__, once, replace=True, use_cache=True)
 

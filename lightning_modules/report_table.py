@@ -6,13 +6,21 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from lightning_modules.codec import REPORT_COLUMNS
+from lightning_modules.codec import REPORT_COLUMNS, CodingError
+from lightning_modules.job_files import printable
 from lightning_modules.journal import Row
 
 ERROR = "_error"
 """Ends the name of the column that has the standard errors of another one."""
+
+
+def refuse_to_replace_table(path: Path) -> None:
+    """`CodingError` where a table of that name is none that a job has written: it may be somebody's only copy."""
+    if path.is_file() and not path.read_bytes().startswith(b",".join(map(str.encode, REPORT_COLUMNS[:2]))):
+        raise CodingError(f"{printable(str(path))}: exists and is no report; move it away or give another output=")
 
 
 def totals(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:

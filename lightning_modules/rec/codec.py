@@ -18,12 +18,23 @@ import torch
 from torch import Tensor
 
 from lightning_modules.checkpoints.state_dict import load_weights
-from lightning_modules.codec import Codec, Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
+from lightning_modules.codec import (
+    Codec,
+    Coded,
+    CodedPack,
+    CodingError,
+    Estimate,
+    ImageSize,
+    Integers,
+    Latents,
+    Section,
+)
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.damage import damaged
 from lightning_modules.derived_value import DerivedValue
 from lightning_modules.image_padding import pad_to_multiple
 from lightning_modules.precision import full_precision
+from lightning_modules.rec import pack_files
 from lightning_modules.rec.auxiliary_variables import Gaussian
 from lightning_modules.rec.derived_state import Derived, derive
 from lightning_modules.rec.exact_pieces import implied_layers
@@ -141,7 +152,7 @@ class RecCodec(Codec):
         size = (padded.shape[-2], padded.shape[-1])
         level_cuts = cuts(self.require_derived().expected_kl, self.networks.latent_sizes(size), settings)
         sender = Sender(self.networks, self.networks.infer(padded), file_coder.index_coder, level_cuts)
-        state = self._generate(size, x.device, sender)
+        state = self.draw_levels(size, sender)
         stack = AnsStack()
         bits = self.push_rest(stack, x, state, settings)
         stack, costs = push_messages(
@@ -189,14 +200,24 @@ class RecCodec(Codec):
         size = (-(-image_size[0] // stride) * stride, -(-image_size[1] // stride) * stride)
         level_cuts = cuts(self.require_derived().expected_kl, self.networks.latent_sizes(size), settings)
         receiver = Receiver(self.networks, AnsStack.from_bytes(words), settings, level_cuts)
-        state = self._generate(size, next(self.parameters()).device, receiver)
+        state = self.draw_levels(size, receiver)
         integers = self.pop_rest(receiver, state, settings, image_size)
         receiver.stack.expect_empty()
         return integers
 
-    def _generate(self, size: ImageSize, device: torch.device, draw: Sender | Receiver) -> Tensor:
-        like = torch.zeros(1, 1, dtype=torch.float64, device=device)
+    def draw_levels(self, size: ImageSize, draw: Sender | Receiver, count: int = 1) -> Tensor:
+        """The state of `generate` for so many pictures of a size, a multiple of the stride, from integer twins."""
+        like = torch.zeros(count, 1, dtype=torch.float64, device=next(self.parameters()).device)
         return self.networks.generate(self.require_derived().pieces, like, size, draw)
+
+    @full_precision
+    def encode_pack(self, images: Sequence[Latents], file_coder: FileCoder) -> CodedPack:
+        """Several pictures as one section."""
+        return pack_files.encode(self, images, file_coder)
+
+    @full_precision
+    def read_pack(self, section: Section, sizes: Sequence[ImageSize]) -> list[Integers]:
+        return pack_files.read(self, section, sizes)
 
     def settings_for(self, x: Tensor, settings: Settings) -> Settings:
         """What a picture's own file says."""
