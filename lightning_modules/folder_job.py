@@ -129,7 +129,7 @@ class FolderJob:
             row = journal.newest(name)
             if name in journal.settled:
                 claims.settle(name)
-            elif row is not None and self._is_done(row, source):
+            elif row is not None and self._is_done(row, source, journal):
                 self._append(journal, {**row, "status": "skipped"})
                 claims.settle(name)
             else:
@@ -142,12 +142,12 @@ class FolderJob:
         except OSError as error:
             raise self._refusal(self._state, error) from None
 
-    def _is_done(self, row: Row, source: Source | None) -> bool:
+    def _is_done(self, row: Row, source: Source | None, journal: Journal) -> bool:
         """Whether what an earlier process noted still holds: same settings, same input, output intact."""
         same = row["status"] != "failed" and row.get("key") == self.key and row.get("source") == source
-        if not same or source is None or not is_whole(self.output, row, self._journal.latest):
+        if not same or source is None or not is_whole(self.output, row, journal.latest):
             return False
-        links = links_of(row, self._journal.latest)
+        links = links_of(row, journal.latest)
         return all(link.get("source") == self._sources.get(link["name"], link.get("source")) for link in links)
 
     # ---- taking in the results
