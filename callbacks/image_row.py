@@ -17,7 +17,7 @@ def coded_row(image: CodedImage) -> dict[str, Any]:
     pixels = height * width
     return {
         **({} if image.chain is None else {"chain": [image.chain.mark, image.chain.length]}),
-        "accounts": {f"bpp_{name}": bits / pixels for name, bits in image.accounts.items()},
+        "accounts": {f"bpp_{name}": bits / pixels for name, bits in image.accounts.items()} | _company(image),
         "height": height,
         "width": width,
         "bytes": image.num_bytes,
@@ -27,6 +27,11 @@ def coded_row(image: CodedImage) -> dict[str, Any]:
         "encode_seconds": image.encode_seconds,
         "decode_seconds": image.decode_seconds,
     }
+
+
+def _company(image: CodedImage) -> dict[str, Any]:
+    """How many pictures the file holds, where it holds several."""
+    return {} if image.share is None or image.chain is None else {"pictures_in_file": image.chain.length}
 
 
 def decoded_row(image: DecodedImage) -> dict[str, Any]:
