@@ -183,6 +183,7 @@ def compress(cfg: DictConfig) -> None:
 
     build(cfg.task.job).check_writable()
     codec = build_codec(cfg)
+    codec.require_files()
     remember(codec, Path(cfg.paths.cache_dir) / "models", PACKAGED)
     chosen = "".join(OmegaConf.to_yaml(cfg[node], resolve=True) for node in ("inference", "decoding"))
     module = build_module(cfg, codec)

@@ -256,6 +256,9 @@ class Codec(nn.Module, ABC):
     def encode(self, latents: Latents) -> Coded:
         """Latents of one image -> its sections. `decode` needs these and the image size, nothing else."""
 
+    def require_files(self) -> None:
+        """Raises `CodingError` for a model that has none: whose `encode` would refuse every picture."""
+
     @abstractmethod
     def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
         """What `encode` was given, of each of B files of one size, as the decoder's integers.

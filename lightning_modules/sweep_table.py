@@ -105,7 +105,7 @@ def summary_table(table: Sequence[Row]) -> Table:
     for title in ("pictures", "failed", *titles, *relatives, "s per\npicture", *of_bounds):
         shown.add_column(title, justify="right", no_wrap=True)
     for row in table:
-        cells = [*_settings_or_job(row), *_shown_cells(row, relative), *_bound_cells(row, bounds)]
+        cells: list[Text | str] = [*_settings_or_job(row), *_shown_cells(row, relative), *_bound_cells(row, bounds)]
         shown.add_row(*cells, style="red" if row.outcome.job.error else "")
     return shown
 

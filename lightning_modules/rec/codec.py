@@ -39,7 +39,7 @@ from lightning_modules.rec.auxiliary_variables import Gaussian
 from lightning_modules.rec.derived_state import Derived, derive
 from lightning_modules.rec.exact_pieces import implied_layers
 from lightning_modules.rec.file_coder import FileCoder, default_coder
-from lightning_modules.rec.hierarchy import Hierarchy, Prior, analytic_kl
+from lightning_modules.rec.hierarchy import KL, Hierarchy, Prior, analytic_kl
 from lightning_modules.rec.level_coding import Receiver, Sender, cuts
 from lightning_modules.rec.message_code import push_messages
 from lightning_modules.rec.settings import Settings, split
@@ -49,9 +49,6 @@ KL_MOMENTUM = 0.99
 """Of the average of a channel's KL over training steps."""
 FIRST_KL = 0.1
 """Nats at a position, before training has measured any."""
-
-KL = Callable[[Gaussian, Gaussian, Tensor], Tensor]
-"""(posterior, prior, z) -> nats, elementwise."""
 
 
 class Pass(NamedTuple):
