@@ -45,8 +45,6 @@ from lightning_modules.rec.message_code import push_messages
 from lightning_modules.rec.settings import Settings, split
 
 LN2 = math.log(2.0)
-KL_MOMENTUM = 0.99
-"""Of the average of a channel's KL over training steps."""
 FIRST_KL = 0.1
 """Nats at a position, before training has measured any."""
 
@@ -56,13 +54,6 @@ class Pass(NamedTuple):
 
     state: Tensor
     kl: list[Tensor]
-
-
-class Written(NamedTuple):
-    """Levels on a stack. state: of `generate`, in float64."""
-
-    state: Tensor
-    sender: Sender
 
 
 class RecCodec(Codec):
@@ -112,10 +103,10 @@ class RecCodec(Codec):
         return Pass(self.networks.generate(self.networks.trained, x, size, draw), found)
 
     @torch.no_grad()
-    def remember_kl(self, kl: Sequence[Tensor]) -> None:
+    def remember_kl(self, kl: Sequence[Tensor], momentum: float) -> None:
         """Update the running averages that blocks are cut by. kl: as of `Pass`."""
         for level, values in enumerate(kl):
-            getattr(self, f"expected_kl{level}").lerp_(values.float().mean((0, 2, 3)), 1.0 - KL_MOMENTUM)
+            getattr(self, f"expected_kl{level}").lerp_(values.float().mean((0, 2, 3)), 1.0 - momentum)
 
     def analyze(self, x: Tensor) -> Latents:
         """The pictures themselves: inference goes on while the levels are coded."""

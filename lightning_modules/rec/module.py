@@ -22,9 +22,16 @@ Distortion = Callable[[Tensor, Tensor], Tensor]
 
 
 class RecModule(TrainedModule):
-    """Weight-normed layers get their first gains from the first batch, before anything else sees them."""
+    """Weight-normed layers get their first gains from the first batch, before anything else sees them.
+
+    kl_momentum: of the average, over steps, of a channel's KL.
+    """
 
     codec: RecCodec
+
+    def __init__(self, *, kl_momentum: float, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.kl_momentum = kl_momentum
 
     @torch.no_grad()
     def setup(self, stage: str) -> None:
@@ -65,7 +72,7 @@ class LosslessModule(RecModule):
         """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
         del batch_idx
         found = self.codec.observe(x, sampled_kl, torch.randn_like)
-        self.codec.remember_kl(found.kl)
+        self.codec.remember_kl(found.kl, self.kl_momentum)
         num_pixels = x.shape[-2] * x.shape[-1]
         pixels = self.codec.pixel_bits(x, found.state).mean() / num_pixels
         loss = pixels + kl_with_free_nats(found.kl, self.free_nats) / (LN2 * num_pixels)
@@ -96,7 +103,7 @@ class DigitModule(RecModule):
         """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
         del batch_idx
         found = self.codec.observe(x, analytic, torch.randn_like)
-        self.codec.remember_kl(found.kl)
+        self.codec.remember_kl(found.kl, self.kl_momentum)
         num_pixels = x.shape[-2] * x.shape[-1]
         pixels = self.codec.pixel_bits(x, found.state).mean() / num_pixels
         (kl,) = (level.float().sum((2, 3)).mean(0) for level in found.kl)
@@ -120,7 +127,7 @@ class LossyModule(RecModule):
         """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
         del batch_idx
         found = self.codec.observe(x, analytic, torch.randn_like)
-        self.codec.remember_kl(found.kl)
+        self.codec.remember_kl(found.kl, self.kl_momentum)
         bpp = kl_with_free_nats(found.kl, -torch.inf) / (LN2 * x.shape[-2] * x.shape[-1])
         distortion = self.distortion(x, self.codec.pictures(found.state, (x.shape[-2], x.shape[-1]))).mean()
         loss = self.lmbda * distortion + bpp

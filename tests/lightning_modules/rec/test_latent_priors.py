@@ -53,6 +53,7 @@ def encode(fields: Tensor) -> Gaussian:
 def test_kl_over_a_mixture_is_that_of_its_densities_dimension_by_dimension(kind: str) -> None:
     torch.manual_seed(1)
     prior = latent_prior(LEARNED[kind], D, 4).double()
+    means: Tensor
     if isinstance(prior, Mixture):
         means, deviations = prior.means, torch.nn.functional.softplus(prior.spreads) + 1e-5
     else:
