@@ -32,10 +32,8 @@ class Coder(Protocol):
 class Separately:
     """Each picture by itself."""
 
-    pack = 1
-
-    def __init__(self, together: int = 1) -> None:
-        self.together = together
+    def __init__(self, together: int = 1, pack: int = 1) -> None:
+        self.together, self.pack = together, pack
 
     @property
     def key(self) -> str:
@@ -46,7 +44,10 @@ class Separately:
 
     def encode_pack(self, codec: Codec, images: Sequence[Latents]) -> CodedPack:
         del images
-        raise CodingError(f"{type(codec).__name__} has no files of several pictures with coder=separate")
+        raise CodingError(
+            f"{type(codec).__name__} has no files of several pictures; leave coder.pack at 1, or use an experiment of "
+            "relative entropy coding"
+        )
 
 
 def pack_each(coder: Coder, codec: Codec, pictures: Sequence[Named]) -> list[PackedPicture]:
