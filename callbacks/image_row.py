@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from callbacks.image_quality import image_quality, image_rates
-from lightning_modules.codec import CodedImage, DecodedImage, DecodedPack
+from lightning_modules.codec import PICTURES_IN_FILE, CodedImage, DecodedImage, DecodedPack
 
 
 def coded_row(image: CodedImage) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def coded_row(image: CodedImage) -> dict[str, Any]:
 
 def _company(image: CodedImage) -> dict[str, Any]:
     """How many pictures the file holds, where it holds several."""
-    return {} if image.share is None or image.chain is None else {"pictures_in_file": image.chain.length}
+    return {} if image.share is None or image.chain is None else {PICTURES_IN_FILE: image.chain.length}
 
 
 def decoded_row(image: DecodedImage) -> dict[str, Any]:

@@ -53,6 +53,10 @@ REPORT_COLUMNS = (
 """The columns of every table with one row per picture, in the order in which they are written, before any others."""
 
 
+PICTURES_IN_FILE = "pictures_in_file"
+"""Further column of such tables, where files hold several pictures."""
+
+
 class PixelFormat(NamedTuple):
     """What the RGB tensor does not say about its picture, and the file must.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.codec import REPORT_COLUMNS, CodingError
+from lightning_modules.codec import PICTURES_IN_FILE, REPORT_COLUMNS, CodingError
 from lightning_modules.job_files import printable
 from lightning_modules.journal import Row
 
@@ -25,7 +25,8 @@ def refuse_to_replace_table(path: Path) -> None:
 
 def totals(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
     """A line for `bpp` and each column beyond the usual ones, with its standard error; none where there are no such."""
-    further = [column for column in columns if column not in REPORT_COLUMNS and not column.endswith(ERROR)]
+    usual = {*REPORT_COLUMNS, PICTURES_IN_FILE}
+    further = [column for column in columns if column not in usual and not column.endswith(ERROR)]
     return [_total(rows, column) for column in (["bpp", *further] if further else [])]
 
 

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from lightning_modules.codec import PICTURES_IN_FILE
 from lightning_modules.override import short_key
 from lightning_modules.sweep_job import Outcome
 
@@ -28,7 +29,7 @@ AGAINST_BOUND = {
     "bound_per_dimension": ("ELBO", ".4f"),
     "overhead_percent": ("over\nbound, %", ".2f"),
     "initial_per_dimension": ("initial\nbits", ".4f"),
-    "pictures_in_file": ("pictures\nin a file", ".0f"),
+    PICTURES_IN_FILE: ("pictures\nin a file", ".0f"),
     "encode_seconds": ("s to\nencode", ".3f"),
     "decode_seconds": ("s to\ndecode", ".3f"),
 }
