@@ -83,6 +83,10 @@ def choose(key: str, table: dict[str, Any]) -> Any:
     return table.get(key)
 
 
+def greatest(*values: float) -> float:
+    return max(values)
+
+
 def run_dir(resume: str | None, fresh: str) -> str:
     """A resumed run goes on in its own folder."""
     return resume or fresh
@@ -122,7 +126,7 @@ def once(value: str) -> str:
     return value
 
 
-for resolver in (at_or_below, choose, least, run_dir, short_hash, sweep_name, job_folder):
+for resolver in (at_or_below, choose, greatest, least, run_dir, short_hash, sweep_name, job_folder):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 OmegaConf.register_new_resolver(once.__name__, once, replace=True, use_cache=True)
 
@@ -199,6 +203,7 @@ def compress(cfg: DictConfig) -> None:
 
     build(cfg.task.job).check_writable()
     codec = build_codec(cfg)
+    codec.require_files()
     remember(codec, Path(cfg.paths.cache_dir) / "models", PACKAGED)
     chosen = "".join(OmegaConf.to_yaml(cfg[node], resolve=True) for node in ("inference", "decoding"))
     module = build_module(cfg, codec)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
@@ -36,6 +38,19 @@ class Complexity(L.Callback):
             write_run_file(Path(trainer.default_root_dir) / COMPLEXITY_NAME, json.dumps(found, indent=2) + "\n")
 
 
+@contextmanager
+def frozen(codec: Codec) -> Iterator[None]:
+    """Its parameters ask for no gradient: the counter stumbles over views of them that were made without one."""
+    asking = [parameter for parameter in codec.parameters() if parameter.requires_grad]
+    try:
+        for parameter in asking:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
+
+
 @torch.inference_mode(False)  # the counter hooks into autograd, which inference mode has none of
 @torch.no_grad()
 def count(codec: Codec, side: int, device: torch.device) -> dict[str, float] | None:
@@ -46,11 +61,12 @@ def count(codec: Codec, side: int, device: torch.device) -> dict[str, float] | N
     ramp = torch.linspace(0.0, 1.0, side, device=device)
     x = torch.stack([ramp.expand(side, side), ramp.expand(side, side).T, ramp.flip(0).expand(side, side)])[None]
     try:
-        codec.encode(codec.analyze(x[..., :LEAST, :LEAST]))  # what is derived, or tried, once is not counted
-        with FlopCounterMode(display=False) as encoder:
-            coded = codec.encode(codec.analyze(x))
-        with FlopCounterMode(display=False) as decoder:
-            codec.decode(coded.sections, (side, side))
+        with frozen(codec):
+            codec.encode(codec.analyze(x[..., :LEAST, :LEAST]))  # what is derived, or tried, once is not counted
+            with FlopCounterMode(display=False) as encoder:
+                coded = codec.encode(codec.analyze(x))
+            with FlopCounterMode(display=False) as decoder:
+                codec.decode(coded.sections, (side, side))
     except CodingError:
         return None
     counts = {"encoder": encoder.get_total_flops(), "decoder": decoder.get_total_flops()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import lightning as L
@@ -17,6 +17,9 @@ class OutputFolder(Protocol):
     def finish(self, name: str, output_name: str, data: bytes, row: Mapping[str, Any]) -> Any:
         """Raises `CodingError` when the output cannot be written."""
 
+    def finish_together(self, rows: Mapping[str, Mapping[str, Any]], output_name: str, data: bytes) -> Any:
+        """One output of several inputs. Raises as `finish`."""
+
     def attach(self, name: str, output_name: str, data: bytes) -> Any:
         """A second output of an input that is yet to be finished. Raises as `finish`."""
 
@@ -25,12 +28,12 @@ class OutputFolder(Protocol):
 
 
 class FolderWriter(L.Callback):
-    """Writes each result of the class `record`; a picture that fails, in its step or in writing, fails alone.
+    """Writes each result of the class, or classes, `record`; what fails, in its step or in writing, fails alone.
 
     output_name: from an input's name to its output's.
     """
 
-    record: ClassVar[type]
+    record: ClassVar[type | tuple[type, ...]]
 
     def __init__(self, *, job: OutputFolder, output_name: Callable[[str], str]) -> None:
         self.job = job
@@ -62,15 +65,19 @@ class FolderWriter(L.Callback):
             elif isinstance(output, self.record):
                 self._write(output)
 
-    def attachments(self, result: Any) -> Mapping[str, bytes]:
-        """Further outputs: what is added to the name of the first one, and their bytes."""
+    def place(self, result: Any) -> str:
+        """The output's name."""
+        return self.output_name(result.name)
+
+    def attachments(self, result: Any) -> Iterable[tuple[str, bytes]]:
+        """Further outputs: names, no two the same, and bytes."""
         del result
-        return {}
+        return ()
 
     def _write(self, result: Any) -> None:
         try:
-            for suffix, data in self.attachments(result).items():
-                self.job.attach(result.name, self.output_name(result.name) + suffix, data)
-            self.job.finish(result.name, self.output_name(result.name), self.content(result), self.row(result))
+            for name, data in self.attachments(result):
+                self.job.attach(result.name, name, data)
+            self.job.finish(result.name, self.place(result), self.content(result), self.row(result))
         except CodingError as error:
             self.job.fail(result.name, str(error))

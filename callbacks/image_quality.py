@@ -57,7 +57,7 @@ def image_rates(image: CodedImage) -> dict[str, float]:
     """Bits per pixel: of the whole file (`bpp`), of the estimate, and of the entropy-coded payload."""
     num_pixels = image.x.shape[-2] * image.x.shape[-1]
     return {
-        "bpp": 8 * len(image.data) / num_pixels,
+        "bpp": 8 * image.num_bytes / num_pixels,
         "bpp_estimated": image.estimated_bits / num_pixels,
         "bpp_payload": 8 * image.payload_bytes / num_pixels,
     }

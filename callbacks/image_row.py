@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from callbacks.image_quality import image_quality, image_rates
-from lightning_modules.codec import CodedImage, DecodedImage
+from lightning_modules.codec import PICTURES_IN_FILE, CodedImage, DecodedImage, DecodedPack
 
 
 def coded_row(image: CodedImage) -> dict[str, Any]:
@@ -17,16 +17,21 @@ def coded_row(image: CodedImage) -> dict[str, Any]:
     pixels = height * width
     return {
         **({} if image.chain is None else {"chain": [image.chain.mark, image.chain.length]}),
-        "accounts": {f"bpp_{name}": bits / pixels for name, bits in image.accounts.items()},
+        "accounts": {f"bpp_{name}": bits / pixels for name, bits in image.accounts.items()} | _company(image),
         "height": height,
         "width": width,
-        "bytes": len(image.data),
+        "bytes": image.num_bytes,
         "bpp": rates["bpp"],
         "bpp_estimated": rates["bpp_estimated"],
         **{name: None if math.isnan(value) else value for name, value in quality.items()},
         "encode_seconds": image.encode_seconds,
         "decode_seconds": image.decode_seconds,
     }
+
+
+def _company(image: CodedImage) -> dict[str, Any]:
+    """How many pictures the file holds, where it holds several."""
+    return {} if image.share is None or image.chain is None else {PICTURES_IN_FILE: image.chain.length}
 
 
 def decoded_row(image: DecodedImage) -> dict[str, Any]:
@@ -39,3 +44,9 @@ def decoded_row(image: DecodedImage) -> dict[str, Any]:
         "bpp": 8 * image.num_bytes / (height * width),
         "decode_seconds": image.decode_seconds,
     }
+
+
+def decoded_pack_row(pack: DecodedPack) -> dict[str, Any]:
+    """The same of a file of several pictures, which has no size of its own."""
+    pixels = sum(picture.x_hat.shape[-2] * picture.x_hat.shape[-1] for picture in pack.pictures)
+    return {"bytes": pack.num_bytes, "bpp": 8 * pack.num_bytes / pixels, "decode_seconds": pack.decode_seconds}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from PIL import Image
 
 from callbacks.folder_writer import FolderWriter
-from callbacks.image_row import decoded_row
+from callbacks.image_row import decoded_pack_row, decoded_row
 from callbacks.pixels import pixels
-from lightning_modules.codec import DecodedImage
+from lightning_modules.codec import CodingError, DecodedImage, DecodedPack
 
 
 def png(image: DecodedImage) -> bytes:
@@ -28,18 +29,39 @@ def png(image: DecodedImage) -> bytes:
 
 
 class ReconstructionWriter(FolderWriter):
-    """Writes the picture of each `DecodedImage`."""
+    """Writes the picture of each `DecodedImage`, and all those of a `DecodedPack`, beside each other."""
 
-    record = DecodedImage
+    record = (DecodedImage, DecodedPack)
 
-    def content(self, result: DecodedImage) -> bytes:
-        return png(result)
+    def content(self, result: DecodedImage | DecodedPack) -> bytes:
+        return png(result.pictures[0] if isinstance(result, DecodedPack) else result)
 
-    def attachments(self, result: DecodedImage) -> Mapping[str, bytes]:
-        """`NAME.png.payload`: what the picture's file carried besides. `NAME.png.2.png` ...: other pictures of it."""
-        carried = {} if result.format.carried is None else {".payload": result.format.carried}
-        others = (result._replace(x_hat=x_hat) for x_hat in result.format.further)
-        return carried | {f".{number}.png": png(other) for number, other in enumerate(others, 2)}
+    def place(self, result: DecodedImage | DecodedPack) -> str:
+        return self._places(result)[0] if isinstance(result, DecodedPack) else super().place(result)
 
-    def row(self, result: DecodedImage) -> dict[str, Any]:
-        return decoded_row(result)
+    def attachments(self, result: DecodedImage | DecodedPack) -> Iterator[tuple[str, bytes]]:
+        """`NAME.png.payload`: what the picture's file carried besides. `NAME.png.2.png` ...: other pictures of it.
+
+        Of a pack, every picture but the first.
+        """
+        if isinstance(result, DecodedPack):
+            for name, picture in [*zip(self._places(result), result.pictures, strict=True)][1:]:
+                yield name, png(picture)
+            return
+        first = self.place(result)
+        if result.format.carried is not None:
+            yield f"{first}.payload", result.format.carried
+        for number, x_hat in enumerate(result.format.further, 2):
+            yield f"{first}.{number}.png", png(result._replace(x_hat=x_hat))
+
+    def row(self, result: DecodedImage | DecodedPack) -> dict[str, Any]:
+        return decoded_pack_row(result) if isinstance(result, DecodedPack) else decoded_row(result)
+
+    def _places(self, pack: DecodedPack) -> list[str]:
+        """Where its pictures go, in the pack's own folder. Raises `CodingError` where two have the same place."""
+        folder = pack.name.rpartition("/")[0]
+        places = [self.output_name(f"{folder}/{picture.name}".lstrip("/")) for picture in pack.pictures]
+        for place, count in Counter(places).items():
+            if count > 1:
+                raise CodingError(f"{pack.name}: two of its pictures would become {place}; rename one and pack again")
+        return places

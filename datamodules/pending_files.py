@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from datamodules.file_listing import NamedFile
-from lightning_modules.codec import CodingError
+from lightning_modules.codec import CodingError, SourceImage
 
 Record = TypeVar("Record")
 
@@ -42,8 +41,15 @@ class PendingFiles(Generic[Record]):
             yield self.read(item)
 
 
+MOST_PIXELS = 1 << 24
+"""Of a batch that has more than one picture, roughly: 12 bytes each are held from reading to writing, and more."""
+
+
 class Batches(Generic[Record]):
-    """Up to `size` records of `files` at a time, as a list: as many as this process can claim without waiting."""
+    """Up to `size` records of `files` at a time, as a list: as many as this process can claim without waiting.
+
+    A batch ends with the picture that brings it to MOST_PIXELS.
+    """
 
     def __init__(self, files: PendingFiles[Record], size: int) -> None:
         if size < 1:
@@ -60,6 +66,18 @@ class Batches(Generic[Record]):
         return len(self.files)
 
     def __iter__(self) -> Iterator[list[Record]]:
-        records = iter(self.files)
-        while batch := list(islice(records, self.size)):
+        batch: list[Record] = []
+        pixels = 0
+        for record in self.files:
+            batch.append(record)
+            pixels += _pixels_of(record)
+            if len(batch) == self.size or pixels >= MOST_PIXELS:
+                yield batch
+                batch, pixels = [], 0
+        if batch:
             yield batch
+
+
+def _pixels_of(record: object) -> int:
+    """Of a picture; a file that is not decoded yet counts for nothing."""
+    return record.x.shape[-2] * record.x.shape[-1] if isinstance(record, SourceImage) else 0

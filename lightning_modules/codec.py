@@ -53,6 +53,10 @@ REPORT_COLUMNS = (
 """The columns of every table with one row per picture, in the order in which they are written, before any others."""
 
 
+PICTURES_IN_FILE = "pictures_in_file"
+"""Further column of such tables, where files hold several pictures."""
+
+
 class PixelFormat(NamedTuple):
     """What the RGB tensor does not say about its picture, and the file must.
 
@@ -92,13 +96,24 @@ class Failure(NamedTuple):
     error: str
 
 
+class PackShare(NamedTuple):
+    """A picture's part of a pack, a file of several pictures.
+
+    file_name: the pack's. num_bytes: what counts as this picture's; those of all pictures sum to the file's length.
+    """
+
+    file_name: str
+    num_bytes: int
+
+
 class CodedImage(NamedTuple):
     """A picture, the file made of it, and what a receiver gets out of that file.
 
     x, x_hat: (1, 3, H, W); x in [0, 1], x_hat as decoded from `data` (not clamped).
     estimated_bits: -log2 of the latents' probability under the coding tables, summed over the image.
     payload_bytes: length of the entropy-coded sections; `len(data)` is the whole file.
-    accounts: as of `Coded`. chain: the files that this one is read with, if there are such.
+    accounts: as of `Coded`. chain: the files that this one is read with, if there are such, or the
+    pictures of its pack. share: of a pack; `payload_bytes` is of the share then.
     """
 
     name: str
@@ -112,6 +127,12 @@ class CodedImage(NamedTuple):
     decode_seconds: float
     accounts: Mapping[str, float] = MappingProxyType({})
     chain: Chain | None = None
+    share: PackShare | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the file, or of the picture's share in it."""
+        return len(self.data) if self.share is None else self.share.num_bytes
 
 
 class DecodedImage(NamedTuple):
@@ -120,6 +141,18 @@ class DecodedImage(NamedTuple):
     name: str
     x_hat: Tensor
     format: PixelFormat
+    num_bytes: int
+    decode_seconds: float
+
+
+class DecodedPack(NamedTuple):
+    """What came out of a file of several pictures, which have the names that they had when they were packed.
+
+    name, num_bytes: the file's. The pictures share its bytes and seconds equally.
+    """
+
+    name: str
+    pictures: tuple[DecodedImage, ...]
     num_bytes: int
     decode_seconds: float
 
@@ -182,6 +215,13 @@ class Coded(NamedTuple):
     accounts: Mapping[str, float] = MappingProxyType({})
 
 
+class CodedPack(NamedTuple):
+    """Several pictures coded as one. pictures: bits and accounts of each, in order; they have no sections."""
+
+    section: Section
+    pictures: list[Coded]
+
+
 class Chain(NamedTuple):
     """Files that are one stream and are read together. mark: tells chains apart. length: how many files they are."""
 
@@ -220,6 +260,9 @@ class Codec(nn.Module, ABC):
     def encode(self, latents: Latents) -> Coded:
         """Latents of one image -> its sections. `decode` needs these and the image size, nothing else."""
 
+    def require_files(self) -> None:
+        """Raises `CodingError` for a model that has none: whose `encode` would refuse every picture."""
+
     @abstractmethod
     def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
         """What `encode` was given, of each of B files of one size, as the decoder's integers.
@@ -246,6 +289,10 @@ class Codec(nn.Module, ABC):
         for size, group in numbers.items():
             found |= zip(group, self.read_integers([files[number][0] for number in group], size), strict=True)
         return [found[number] for number in range(len(files))]
+
+    def read_pack(self, section: Section, sizes: Sequence[ImageSize]) -> list[Integers]:
+        """`read_integers` of a section that holds several pictures, given their sizes. Raises `CodingError`."""
+        raise CodingError(f"a file of several pictures, and {type(self).__name__} makes none; get another copy of it")
 
     @abstractmethod
     def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:

@@ -20,13 +20,15 @@ from lightning_modules.codec import (
     CodingError,
     CompressedImage,
     DecodedImage,
+    DecodedPack,
     Failure,
     Inference,
     Latents,
     SourceImage,
 )
-from lightning_modules.coding.coder import Coder, Separately, pack_each
+from lightning_modules.coding.coder import Coder, Separately, pack_each, unpack_again
 from lightning_modules.coding.container import read
+from lightning_modules.coding.pack import Named, unpack_pack
 from lightning_modules.coding.picture import PackedPicture, UnpackedPicture, unpack_each
 from lightning_modules.rate_distortion import mse_255
 
@@ -150,13 +152,12 @@ class CompressionModule(L.LightningModule):
             return
         start = time.perf_counter()
         self._say(f"coding {len(found)}", len(found))
+        pictures = [Named(one.source.name, one.latents, one.source.format) for one in found]
         try:
-            packed = pack_each(
-                self.coder, self.codec, [one.latents for one in found], [one.source.format for one in found]
-            )
+            packed = pack_each(self.coder, self.codec, pictures)
             encoded = time.perf_counter()
             self._say(f"decoding {len(found)} again", len(found))
-            unpacked = unpack_each([one.data for one in packed], self.codec)
+            unpacked = unpack_again(self.codec, pictures, packed)
         except CodingError as error:
             yield from (Failure(one.source.name, f"{one.source.name}: {error}") for one in found)
             return
@@ -184,6 +185,7 @@ def _coded_image(
         decode_seconds=decode_seconds,
         accounts=file.accounts,
         chain=file.chain,
+        share=file.share,
     )
 
 
@@ -219,6 +221,10 @@ class TrainedModule(CompressionModule):
         return batch.float() / 255.0 if isinstance(batch, Tensor) and batch.dtype == torch.uint8 else batch
 
 
+Decoded = DecodedImage | DecodedPack | Failure
+"""What comes of a file."""
+
+
 class DecompressionModule(L.LightningModule):
     """Decodes files made by any model that the library holds; each file names its own by fingerprint."""
 
@@ -228,13 +234,13 @@ class DecompressionModule(L.LightningModule):
         self.waiting: dict[tuple[Codec, Chain], list[CompressedImage]] = {}
         self.underway = ""
 
-    def predict_step(self, files: list[CompressedImage | Failure], batch_idx: int) -> list[DecodedImage | Failure]:
+    def predict_step(self, files: list[CompressedImage | Failure], batch_idx: int) -> list[Decoded]:
         """Files of one model and picture size are decoded together; each shares their time equally.
 
         A file of a chain waits for the others, and comes out with the last of them.
         """
         del batch_idx
-        decoded: list[DecodedImage | Failure] = []
+        decoded: list[Decoded] = []
         by_codec: dict[Codec, list[CompressedImage]] = {}
         for file in files:
             if isinstance(file, Failure):
@@ -242,6 +248,9 @@ class DecompressionModule(L.LightningModule):
                 continue
             try:
                 codec = self.library.find(file.data).to(self.device)
+                if read(file.data, leading=1).is_pack:
+                    decoded.append(decode_pack(codec, file))
+                    continue
                 by_codec.setdefault(codec, []).extend(self._ready(codec, file))
             except CodingError as error:
                 decoded.append(Failure(file.name, f"{file.name}: {error}"))
@@ -276,3 +285,16 @@ def decode(codec: Codec, files: Sequence[CompressedImage]) -> Iterator[DecodedIm
             yield Failure(file.name, f"{file.name}: {picture}")
         else:
             yield DecodedImage(file.name, picture.x_hat, picture.format, len(file.data), seconds)
+
+
+def decode_pack(codec: Codec, file: CompressedImage) -> DecodedPack | Failure:
+    """All pictures of a file that holds several; a fault of one is a fault of all."""
+    start = time.perf_counter()
+    try:
+        found = unpack_pack(file.data, codec)
+    except CodingError as error:
+        return Failure(file.name, f"{file.name}: {error}")
+    seconds = time.perf_counter() - start
+    share, time_share = len(file.data) // len(found), seconds / len(found)
+    pictures = tuple(DecodedImage(name, *one, share, time_share) for name, one in found.items())
+    return DecodedPack(file.name, pictures, len(file.data), seconds)

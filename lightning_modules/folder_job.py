@@ -16,6 +16,7 @@ import os
 import time
 import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,14 +28,15 @@ from lightning_modules.job_files import (
     STATE_FOLDER,
     Item,
     Source,
+    has_changed,
     has_size,
-    is_intact,
     output_path,
     printable,
     source_of,
 )
 from lightning_modules.journal import Journal, Row
-from lightning_modules.report_table import table, totals
+from lightning_modules.made_files import Made, is_whole, links_of, made_files, remove_earlier
+from lightning_modules.report_table import refuse_to_replace_table, table, totals
 from lightning_modules.shard import WHOLE, Shard
 
 REPORT_NAME = "report.csv"
@@ -72,6 +74,8 @@ class FolderJob:
         self.files = 0
         self.failed = 0
         self.totals: list[str] = []
+        self._sources: dict[str, Source | None] = {}
+        self._attached: dict[str, list[Made]] = {}
         self._journal = Journal(self._state / "journal")
 
     # ---- handing out the work
@@ -83,7 +87,7 @@ class FolderJob:
         expensive.
         """
         self._make_folders()
-        _refuse_to_replace_table(self.output / REPORT_NAME)
+        refuse_to_replace_table(self.output / REPORT_NAME)
         probe = self._state / "probe"
         try:
             remove_stale(self.output)
@@ -101,7 +105,8 @@ class FolderJob:
         """
         self._make_folders()
         journal, claims = Journal(self._journal.folder), Claims(self._claims_folder)
-        sizes = {name: (source_of(path) or [0, 0])[0] for name, path in items}
+        self._sources = {name: source_of(path) for name, path in items}
+        sizes = {name: (source or [0, 0])[0] for name, source in self._sources.items()}
         waiting = sorted((item for item in items if self.shard.holds(item[0])), key=lambda item: -sizes[item[0]])
         self._write_state("plan.json", Plan(len(sizes), sum(sizes.values()))._asdict())
         journal.refresh()
@@ -140,7 +145,7 @@ class FolderJob:
             row = journal.newest(name)
             if name in journal.settled:
                 claims.settle(name)
-            elif row is not None and self._is_done(row, source):
+            elif row is not None and self._is_done(row, source, journal):
                 self._append(journal, {**row, "status": "skipped"})
                 claims.settle(name)
             else:
@@ -153,10 +158,13 @@ class FolderJob:
         except OSError as error:
             raise self._refusal(self._state, error) from None
 
-    def _is_done(self, row: Row, source: Source | None) -> bool:
+    def _is_done(self, row: Row, source: Source | None, journal: Journal) -> bool:
         """Whether what an earlier process noted still holds: same settings, same input, output intact."""
         same = row["status"] != "failed" and row.get("key") == self.key and row.get("source") == source
-        return same and source is not None and self._is_whole(row)
+        if not same or source is None or not is_whole(self.output, row, journal.latest):
+            return False
+        links = links_of(row, journal.latest)
+        return all(link.get("source") == self._sources.get(link["name"], link.get("source")) for link in links)
 
     # ---- taking in the results
 
@@ -166,20 +174,36 @@ class FolderJob:
         Raises `CodingError` when the output cannot be written, would lie outside the folder, or would replace
         a picture that this job has not made; what was there before is intact. The item is then still owed.
         """
+        return self.finish_together({name: row}, output_name, data)
+
+    def finish_together(self, rows: Mapping[str, Mapping[str, Any]], output_name: str, data: bytes) -> Path:
+        """`finish` of several items that have one output. rows: by name.
+
+        What was made of them before, under other names, is removed: it would be taken for more results.
+        """
         path = output_path(self.output, output_name)
         self._make_folders()
-        self._refuse_to_replace(name, output_name, path)
-        made = {"output": output_name, "size": len(data), "crc32": zlib.crc32(data)}
-        whole_row = self._signed({**row, "name": name, **made})
+        earlier = [self._history.latest.get(name) for name in rows]
+        made = Made(output_name, len(data), zlib.crc32(data))
+        whole_rows = [self._whole_row(name, row, made, path) for name, row in rows.items()]
         try:
-            # noted beforehand: a process killed once the output has its name leaves it done, not to be done again
-            self._journal.append({**whole_row, "status": "begun"})
+            for row in whole_rows:
+                # noted beforehand: a process killed once the output has its name leaves it done, not to be done again
+                self._journal.append({**row, "status": "begun"})
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
+            remove_earlier(self.output, earlier, output_name)
         except OSError as error:
             raise self._refusal(path, error) from None
-        self._settle({**whole_row, "status": "ok"})
+        for row in whole_rows:
+            self._settle({**row, "status": "ok"})
         return path
+
+    def _whole_row(self, name: str, row: Mapping[str, Any], made: Made, path: Path) -> Row:
+        self._refuse_to_replace(name, made.output, path)
+        attached = self._attached.pop(name, [])
+        more = {"attached": [[*one] for one in attached]} if attached else {}
+        return self._signed({**row, "name": name, **made._asdict(), **more})
 
     def attach(self, name: str, output_name: str, data: bytes) -> Path:
         """Put a second output of `name` in its place, before `finish` does the first. Raises as `finish`."""
@@ -192,11 +216,13 @@ class FolderJob:
             write_whole(path, data)
         except OSError as error:
             raise self._refusal(path, error) from None
+        self._attached.setdefault(name, []).append(Made(output_name, len(data), zlib.crc32(data)))
         return path
 
     def fail(self, name: str, error: str) -> None:
         """Journal why `name` has no output. Raises `CodingError` when not even that can be written."""
         self._make_folders()
+        self._attached.pop(name, None)
         self._settle(self._signed({"name": name, "status": "failed", "error": " ".join(error.splitlines())}))
 
     def _refuse_to_replace(self, name: str, output_name: str, path: Path) -> None:
@@ -276,7 +302,7 @@ class FolderJob:
             row = {"name": name, "status": "failed", "error": error}
         elif row["status"] != "failed" and not self._is_whole(row):
             row = {"name": name, "status": "failed", "error": f"{row['output']}: {DAMAGED}"}
-        elif row["status"] != "failed" and _has_changed(row, path):
+        elif row["status"] != "failed" and has_changed(row.get("source"), path):
             row = {"name": name, "status": "failed", "error": CHANGED}
         return {column: row.get(column) for column in REPORT_COLUMNS} | row.get("accounts", {})
 
@@ -285,22 +311,20 @@ class FolderJob:
         same = row["status"] == "failed" or row.get("key") == self.key
         return same and bool(row["time"] >= last_claim_time(self._claims_folder, row["name"]))
 
-    def _is_intact(self, row: Row) -> bool:
+    def _is_whole(self, row: Row) -> bool:
         """Outputs of other shards are not read again: that would read the whole folder once for each shard."""
         if not self.shard.holds(row["name"]):
-            return has_size(self.output, row["output"], row["size"])
-        return is_intact(self.output, row["output"], row["size"], row["crc32"])
-
-    def _is_whole(self, row: Row) -> bool:
-        """Whether its output is intact, and that of every other file of its chain, without which it is of no use."""
-        if "chain" not in row:
-            return self._is_intact(row)
-        links = [other for other in self._journal.latest.values() if other.get("chain") == row["chain"]]
-        return len(links) == row["chain"][1] and all(
-            other["status"] != "failed" and self._is_intact(other) for other in links
-        )
+            return all(has_size(self.output, made.output, made.size) for made in made_files(row))
+        return is_whole(self.output, row, self._journal.latest)
 
     # ---- the state folder
+
+    @cached_property
+    def _history(self) -> Journal:
+        """As it was before this process finished anything."""
+        history = Journal(self._journal.folder)
+        history.refresh()
+        return history
 
     @property
     def _state(self) -> Path:
@@ -333,15 +357,3 @@ class FolderJob:
 
     def _refusal(self, path: Path, error: OSError) -> CodingError:
         return CodingError(f"{printable(str(path))}: cannot be written: {describe_fault(error)}")
-
-
-def _has_changed(row: Row, path: Path) -> bool:
-    """Whether the input is another one than the one coded. One that is gone is still the one coded."""
-    source, now = row.get("source"), source_of(path)
-    return source is not None and now is not None and source != now
-
-
-def _refuse_to_replace_table(path: Path) -> None:
-    """A table of that name that no job has written may be somebody's only copy."""
-    if path.is_file() and not path.read_bytes().startswith(b",".join(map(str.encode, REPORT_COLUMNS[:2]))):
-        raise CodingError(f"{printable(str(path))}: exists and is no report; move it away or give another output=")

@@ -43,6 +43,12 @@ def source_of(path: Path) -> Source | None:
     return [status.st_size, status.st_mtime_ns]
 
 
+def has_changed(source: Source | None, path: Path) -> bool:
+    """Whether an input is another one than the one coded. One that is gone is still the one coded."""
+    now = source_of(path)
+    return source is not None and now is not None and source != now
+
+
 def output_path(folder: Path, output_name: str) -> Path:
     """Where an output goes; no `..`, absolute name or link leads out of `folder` (`CodingError`)."""
     parts = PurePosixPath(output_name).parts

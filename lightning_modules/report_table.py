@@ -6,18 +6,27 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from lightning_modules.codec import REPORT_COLUMNS
+from lightning_modules.codec import PICTURES_IN_FILE, REPORT_COLUMNS, CodingError
+from lightning_modules.job_files import printable
 from lightning_modules.journal import Row
 
 ERROR = "_error"
 """Ends the name of the column that has the standard errors of another one."""
 
 
+def refuse_to_replace_table(path: Path) -> None:
+    """`CodingError` where a table of that name is none that a job has written: it may be somebody's only copy."""
+    if path.is_file() and not path.read_bytes().startswith(b",".join(map(str.encode, REPORT_COLUMNS[:2]))):
+        raise CodingError(f"{printable(str(path))}: exists and is no report; move it away or give another output=")
+
+
 def totals(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
     """A line for `bpp` and each column beyond the usual ones, with its standard error; none where there are no such."""
-    further = [column for column in columns if column not in REPORT_COLUMNS and not column.endswith(ERROR)]
+    usual = {*REPORT_COLUMNS, PICTURES_IN_FILE}
+    further = [column for column in columns if column not in usual and not column.endswith(ERROR)]
     return [_total(rows, column) for column in (["bpp", *further] if further else [])]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lightning_modules.chart import Panel, Point, Series, draw, is_wide
-from lightning_modules.sweep_table import Row, further_columns, job_name
+from lightning_modules.sweep_table import AGAINST_BOUND, Row, further_columns, job_name
 
 MOST_NAMES = 40
 """Where there are more points, only the ends of curves are named."""
@@ -38,7 +38,8 @@ def summary_figure(table: Sequence[Row]) -> bytes | None:
     studied = studied_setting(measured)
     found = curves(measured, studied)
     panels = [rate_distortion_panel(found, studied)]
-    distances = [name for name in further_columns(measured) if not name.startswith(RATE_PREFIX)]
+    further = [name for name in further_columns(measured) if not name.startswith(RATE_PREFIX)]
+    distances = [name for name in further if name not in AGAINST_BOUND]
     panels += [distance_panel(found, studied, name) for name in distances]
     if studied is not None and all(row.outcome.means.loss is not None for row in measured):
         panels.append(loss_panel(found, studied))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +15,9 @@ from lightning_modules.job_record import SweepJob, records
 from lightning_modules.override import parse
 
 USUAL_COLUMNS = {*REPORT_COLUMNS, "lmbda", "loss"}
+BOUND = "bpp_bound"
+"""Column of codecs that know what their files cannot be shorter than, on average."""
+CHANNELS = 3
 
 Picture = dict[str, str]
 """A row of `results.csv`."""
@@ -95,10 +99,29 @@ def _means(pictures: Sequence[Picture], traces: Path) -> Means:
         seconds=_mean(_seconds(picture) for picture in pictures),
         estimated_loss=_mean_of_all(estimated),
         amortized_loss=_mean_of_all(amortized),
-        further={
-            name: mean for name in _further(pictures) if (mean := _mean(_number(p, name) for p in pictures)) is not None
-        },
+        further=_further_means(pictures),
     )
+
+
+def _further_means(pictures: Sequence[Picture]) -> dict[str, float]:
+    means = {name: _mean(_number(picture, name) for picture in pictures) for name in _further(pictures)}
+    further = {name: mean for name, mean in means.items() if mean is not None}
+    return further | (against_bound(pictures, further) if BOUND in further else {})
+
+
+def against_bound(pictures: Sequence[Picture], further: Mapping[str, float]) -> dict[str, float]:
+    """What files take over the bound that their codec tells of, and in which time.
+
+    Of pictures that come back exactly, also bits per dimension, a channel of a pixel: of files, of the bound, and of
+    bits that had to be there first.
+    """
+    usual = ("bpp", "psnr", "encode_seconds", "decode_seconds")
+    means = {name: _mean(_number(picture, name) for picture in pictures) or 0.0 for name in usual}
+    found = {"overhead_percent": 100.0 * (means["bpp"] / further[BOUND] - 1.0)}
+    if math.isinf(means["psnr"]):
+        bits = {"bits": means["bpp"], "bound": further[BOUND], "initial": further.get("bpp_initial", 0.0)}
+        found = {f"{name}_per_dimension": bpp / CHANNELS for name, bpp in bits.items()} | found
+    return found | {name: means[name] for name in ("encode_seconds", "decode_seconds")}
 
 
 def _further(pictures: Sequence[Picture]) -> list[str]:

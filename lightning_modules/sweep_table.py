@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from lightning_modules.codec import PICTURES_IN_FILE
 from lightning_modules.job_record import UNFINISHED
 from lightning_modules.override import short_key
 from lightning_modules.sweep_job import Outcome
@@ -23,6 +24,17 @@ loss_lmbda: the weight in the loss.
 
 SHOWN = {"bpp": ("bpp", ".4f"), "psnr": ("PSNR", ".3f"), "ms_ssim": ("MS-SSIM", ".5f"), "loss": ("loss", ".4f")}
 """Of the table: column -> (its title, layout of its numbers)."""
+
+AGAINST_BOUND = {
+    "bits_per_dimension": ("bits per\ndimension", ".4f"),
+    "bound_per_dimension": ("ELBO", ".4f"),
+    "overhead_percent": ("over\nbound, %", ".2f"),
+    "initial_per_dimension": ("initial\nbits", ".4f"),
+    PICTURES_IN_FILE: ("pictures\nin a file", ".0f"),
+    "encode_seconds": ("s to\nencode", ".3f"),
+    "decode_seconds": ("s to\ndecode", ".3f"),
+}
+"""The same of columns that only codecs with a bound have; shown where a job has them."""
 
 LONGEST = 24
 """Characters of a setting that no table cuts into lines."""
@@ -89,12 +101,14 @@ def summary_table(table: Sequence[Row]) -> Table:
         longest = max(len(name), *(len(value) for value in column))
         shown.add_column(name, overflow="fold", min_width=min(longest, LONGEST))
     titles = [title for title, _ in SHOWN.values()]
-    for title in ("pictures", "failed", *titles, *(["% of\namortised"] if relative else []), "s per\npicture"):
+    bounds = [column for column in AGAINST_BOUND if column in further_columns(table)]
+    of_bounds = [AGAINST_BOUND[column][0] for column in bounds]
+    relatives = ["% of\namortised"] if relative else []
+    for title in ("pictures", "failed", *titles, *relatives, "s per\npicture", *of_bounds):
         shown.add_column(title, justify="right", no_wrap=True)
     for row in table:
-        shown.add_row(
-            *_settings_or_job(row), *_shown_cells(row, relative), style="red" if row.outcome.job.error else ""
-        )
+        cells: list[Text | str] = [*_settings_or_job(row), *_shown_cells(row, relative), *_bound_cells(row, bounds)]
+        shown.add_row(*cells, style="red" if row.outcome.job.error else "")
     return shown
 
 
@@ -121,9 +135,18 @@ def _shown_cells(row: Row, relative: bool) -> list[str]:
     return [str(len(outcome.pictures)), str(outcome.failed), *values, *percent, _layout(means.seconds, ".2f")]
 
 
+def _bound_cells(row: Row, columns: Sequence[str]) -> list[str]:
+    found = row.outcome.means.further
+    return [_layout(found.get(column), AGAINST_BOUND[column][1]) for column in columns]
+
+
 def notes(table: Sequence[Row]) -> str:
     """What to know of the numbers."""
     lines = ["means over pictures; loss = lmbda * mse + bpp of decoded 8-bit pixels and whole files"]
+    if any("bits_per_dimension" in row.outcome.means.further for row in table):
+        lines.append(
+            "bits per dimension: bpp / 3, of files, of the evidence bound, and of bits that had to be there first"
+        )
     if len({row.outcome.lmbda for row in table if row.outcome.lmbda}) > 1:
         lines.append("lmbda differs between jobs: losses compare at equal lmbda only")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from lightning_modules.codec import Coded, CodingError, Latents
+from lightning_modules.codec import Coded, CodedPack, CodingError, Latents
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.damage import damaged
 from lightning_modules.coding.leaky import Int32s, Rows, spans
@@ -36,8 +36,14 @@ MOST_BITS = 24
 class BackCodec(Protocol):
     """A codec of any room that bits-back coding can code with."""
 
-    def encode_back(self, images: Sequence[Latents], mode: str) -> list[Coded]:
-        """mode: `single`, or `chained` for one stream of all. Raises `CodingError` for what it does not have."""
+    def encode_back(self, images: Sequence[Latents], mode: str, cell_bits: int) -> list[Coded]:
+        """mode: `single`, or `chained` for one stream of all. cell_bits: a latent has 2^cell_bits cells.
+
+        Raises `CodingError` for what it does not have.
+        """
+
+    def encode_back_pack(self, images: Sequence[Latents], cell_bits: int) -> CodedPack:
+        """One stream of all, as one section."""
 
 
 class TooFewBits(CodingError):

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from lightning_modules.codec import Codec, Coded, Latents, PixelFormat
-from lightning_modules.coding.picture import PackedPicture, assemble
+from lightning_modules.codec import Codec, Coded, CodedPack, CodingError, Latents
+from lightning_modules.coding.pack import Named, pack_together, unpack_pack
+from lightning_modules.coding.picture import PackedPicture, UnpackedPicture, assemble, unpack_each
 
 
 class Coder(Protocol):
-    """together: how many pictures of a folder it wants at once. key: whatever else its files depend on, in a word."""
+    """together: how many pictures of a folder it wants at once. key: whatever else its files depend on, in a word.
+
+    pack: pictures in a file, at most; more than 1 only where together is as many.
+    """
 
     together: int
+    pack: int
 
     @property
     def key(self) -> str: ...
@@ -20,12 +25,15 @@ class Coder(Protocol):
     def encode(self, codec: Codec, images: Sequence[Latents]) -> list[Coded]:
         """One result for each image, in their order."""
 
+    def encode_pack(self, codec: Codec, images: Sequence[Latents]) -> CodedPack:
+        """All as one section. Raises `CodingError` where there is no way to."""
+
 
 class Separately:
     """Each picture by itself."""
 
-    def __init__(self, together: int = 1) -> None:
-        self.together = together
+    def __init__(self, together: int = 1, pack: int = 1) -> None:
+        self.together, self.pack = together, pack
 
     @property
     def key(self) -> str:
@@ -34,10 +42,28 @@ class Separately:
     def encode(self, codec: Codec, images: Sequence[Latents]) -> list[Coded]:
         return [codec.encode(latents) for latents in images]
 
+    def encode_pack(self, codec: Codec, images: Sequence[Latents]) -> CodedPack:
+        del images
+        raise CodingError(
+            f"{type(codec).__name__} has no files of several pictures; leave coder.pack at 1, or use an experiment of "
+            "relative entropy coding"
+        )
 
-def pack_each(
-    coder: Coder, codec: Codec, images: Sequence[Latents], formats: Sequence[PixelFormat]
-) -> list[PackedPicture]:
-    """The files of several pictures."""
-    coded = coder.encode(codec, images)
-    return [assemble(codec, *parts) for parts in zip(coded, images, formats, strict=True)]
+
+def pack_each(coder: Coder, codec: Codec, pictures: Sequence[Named]) -> list[PackedPicture]:
+    """The files of several pictures, or the one of all."""
+    if coder.pack > 1:
+        return pack_together(coder, codec, pictures)
+    coded = coder.encode(codec, [picture.latents for picture in pictures])
+    parts = zip(coded, pictures, strict=True)
+    return [assemble(codec, one, picture.latents, picture.format) for one, picture in parts]
+
+
+def unpack_again(
+    codec: Codec, pictures: Sequence[Named], packed: Sequence[PackedPicture]
+) -> list[UnpackedPicture | CodingError]:
+    """What a receiver gets out of the files that `pack_each` gave."""
+    if packed and packed[0].share is not None:
+        found = unpack_pack(packed[0].data, codec)
+        return [found[picture.name] for picture in pictures]
+    return unpack_each([one.data for one in packed], codec)

@@ -30,7 +30,7 @@ MAX_PIXELS = 1 << 28
 MAX_SECTIONS = 255
 MAX_SECTION_BYTES = (1 << 32) - 1
 
-_GRAY, _ALPHA, _ICC, _PROGRESSIVE = 1, 2, 4, 8
+_GRAY, _ALPHA, _ICC, _PROGRESSIVE, _PACK = 1, 2, 4, 8, 16
 _VARINT_BYTES = 5
 _CRC = struct.Struct("<I")
 _SECTION_TAIL = struct.Struct("<II")
@@ -42,6 +42,7 @@ class Bitstream(NamedTuple):
     codec_id: 0..255. fingerprint: 8 bytes naming the model that made it. gray: one channel, coded as three.
     alpha, icc: lossless side data (see side_data.py), or None. sections: the codec's own, at least one.
     progressive: a file that ends after any of these is whole; so may some of those that the header tells of be missing.
+    is_pack: of several pictures (see pack.py), of which image_size is the largest height and the largest width.
     """
 
     codec_id: int
@@ -52,24 +53,26 @@ class Bitstream(NamedTuple):
     icc: Section | None
     sections: tuple[Section, ...]
     progressive: bool = False
+    is_pack: bool = False
 
     def to_bytes(self) -> bytes:
         """The whole file. Raises CodingError for a picture too large for the format."""
         _check_size(self.image_size, MAX_PIXELS)
-        if not 0 <= self.codec_id <= 255 or len(self.fingerprint) != FINGERPRINT_BYTES or not self.sections:
+        least = 2 if self.is_pack else 1
+        if not 0 <= self.codec_id <= 255 or len(self.fingerprint) != FINGERPRINT_BYTES or len(self.sections) < least:
             raise ValueError("a file needs a codec id in 0..255, a fingerprint of 8 bytes and a section")
         sections = [section for section in (self.alpha, self.icc) if section is not None] + [*self.sections]
         if len(sections) > MAX_SECTIONS or any(len(s.payload) > MAX_SECTION_BYTES for s in sections):
             raise ValueError(f"a file holds at most {MAX_SECTIONS} sections of {MAX_SECTION_BYTES} bytes")
         flags = _GRAY * self.gray | _ALPHA * (self.alpha is not None) | _ICC * (self.icc is not None)
-        flags |= _PROGRESSIVE * self.progressive
+        flags |= _PROGRESSIVE * self.progressive | _PACK * self.is_pack
         counts = [len(sections), *(len(section.payload) for section in sections)]
         header = b"".join(
             (
                 MAGIC + bytes([VERSION, self.codec_id]) + self.fingerprint,
-                *map(_varint, self.image_size),
+                *map(varint, self.image_size),
                 bytes([flags]),
-                *map(_varint, counts),
+                *map(varint, counts),
             )
         )
         crc = zlib.crc32(header)
@@ -103,7 +106,7 @@ def section_ends(data: bytes) -> list[int]:
     return [*ends][1 + _num_side_sections(header.flags) :]
 
 
-def _read_progressive(header: _Header, rest: _Cursor, leading: int | None) -> Bitstream:
+def _read_progressive(header: _Header, rest: Cursor, leading: int | None) -> Bitstream:
     sections: list[Section] = []
     for number, length in enumerate(header.lengths, start=1 - _num_side_sections(header.flags)):
         if leading is not None and number > leading:
@@ -157,7 +160,7 @@ class _Header(NamedTuple):
     crc: int
 
 
-class _Cursor:
+class Cursor:
     """Takes bytes off the front of `data`, never more than there are."""
 
     def __init__(self, data: bytes, position: int = 0) -> None:
@@ -184,8 +187,8 @@ class _Cursor:
         raise damaged("a number in the header is malformed")
 
 
-def _read_header(data: bytes, max_pixels: int) -> tuple[_Header, _Cursor]:
-    cursor = _Cursor(data)
+def _read_header(data: bytes, max_pixels: int) -> tuple[_Header, Cursor]:
+    cursor = Cursor(data)
     _check_magic(data)
     cursor.take(len(MAGIC))
     _check_version(cursor.take(1)[0])
@@ -197,7 +200,8 @@ def _read_header(data: bytes, max_pixels: int) -> tuple[_Header, _Cursor]:
     _check_size(image_size, max_pixels)
     flags = cursor.take(1)[0]
     count = cursor.varint()
-    if flags & ~(_GRAY | _ALPHA | _ICC | _PROGRESSIVE) or not _num_side_sections(flags) < count <= MAX_SECTIONS:
+    known = flags == _PACK or not flags & ~(_GRAY | _ALPHA | _ICC | _PROGRESSIVE)
+    if not known or not _num_side_sections(flags) < count <= MAX_SECTIONS:
         raise damaged("flags and section count of the header disagree")
     lengths = [cursor.varint() for _ in range(count)]
     crc = zlib.crc32(data[: cursor.position])
@@ -207,7 +211,7 @@ def _read_header(data: bytes, max_pixels: int) -> tuple[_Header, _Cursor]:
 
 
 def _num_side_sections(flags: int) -> int:
-    return bool(flags & _ALPHA) + bool(flags & _ICC)
+    return bool(flags & _ALPHA) + bool(flags & _ICC) + bool(flags & _PACK)
 
 
 def _check_magic(data: bytes) -> None:
@@ -235,7 +239,7 @@ def _check_size(image_size: ImageSize, max_pixels: int) -> None:
         )
 
 
-def _read_section(cursor: _Cursor, length: int, header_crc: int) -> Section:
+def _read_section(cursor: Cursor, length: int, header_crc: int) -> Section:
     payload = cursor.take(length)
     bound_crc, crc = _SECTION_TAIL.unpack(cursor.take(_SECTION_TAIL.size))
     if crc != _section_crc(payload, bound_crc):
@@ -243,7 +247,7 @@ def _read_section(cursor: _Cursor, length: int, header_crc: int) -> Section:
     return Section(payload, bound_crc ^ header_crc)
 
 
-def _bitstream(header: _Header, sections: list[Section], rest: _Cursor) -> Bitstream:
+def _bitstream(header: _Header, sections: list[Section], rest: Cursor) -> Bitstream:
     if rest.position != len(rest.data):
         raise damaged(f"{len(rest.data) - rest.position} bytes follow the last section")
     queue = iter(sections)
@@ -256,6 +260,7 @@ def _bitstream(header: _Header, sections: list[Section], rest: _Cursor) -> Bitst
         icc=next(queue) if header.flags & _ICC else None,
         sections=tuple(queue),
         progressive=bool(header.flags & _PROGRESSIVE),
+        is_pack=bool(header.flags & _PACK),
     )
 
 
@@ -269,7 +274,7 @@ def _section_crc(payload: bytes, bound_crc: int) -> int:
     return zlib.crc32(_CRC.pack(bound_crc), zlib.crc32(payload))
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     digits = []
     while value >= 128:
         digits.append(value & 127 | 128)

@@ -22,6 +22,7 @@ from lightning_modules.codec import (
     ImageSize,
     Integers,
     Latents,
+    PackShare,
     PixelFormat,
     WrongModel,
 )
@@ -45,7 +46,7 @@ def model_fingerprint(codec: Codec) -> bytes:
 class PackedPicture(NamedTuple):
     """data: the whole file. estimated_bits: cost of the latents under the coding tables. accounts: as of `Coded`.
 
-    chain: the files that this one is read with, if there are such.
+    chain, share: as of `CodedImage`.
     """
 
     data: bytes
@@ -53,6 +54,7 @@ class PackedPicture(NamedTuple):
     payload_bytes: int
     accounts: Mapping[str, float] = MappingProxyType({})
     chain: Chain | None = None
+    share: PackShare | None = None
 
 
 class UnpackedPicture(NamedTuple):
@@ -64,14 +66,14 @@ class UnpackedPicture(NamedTuple):
 
 def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPicture:
     """Latents of one image -> its `.lpc` file. Raises `ValueError` for a batch, or alpha of another size."""
-    _check_one_picture(latents, pixel_format.alpha)
+    check_one_picture(latents, pixel_format.alpha)
     return assemble(codec, codec.encode(latents), latents, pixel_format)
 
 
 def assemble(codec: Codec, coded: Coded, latents: Latents, pixel_format: PixelFormat) -> PackedPicture:
     """The file of one image whose latents are coded already. Raises as `pack`."""
     alpha, profile = pixel_format.alpha, pixel_format.icc_profile
-    _check_one_picture(latents, alpha)
+    check_one_picture(latents, alpha)
     bitstream = Bitstream(
         codec_id=codec.codec_id,
         fingerprint=model_fingerprint(codec),
@@ -105,7 +107,7 @@ def unpack_each(files: Sequence[bytes], codec: Codec) -> list[UnpackedPicture | 
     The files of a chain are read together, whatever their sizes.
     """
     mark = model_fingerprint(codec)  # once for all files: every weight is compared
-    bitstreams = [_readable(data, codec, mark) for data in files]
+    bitstreams = [_readable_picture(data, codec, mark) for data in files]
     pictures: dict[int, UnpackedPicture | CodingError] = {}
     groups: dict[Chain | ImageSize, dict[int, Bitstream]] = {}
     for number, bitstream in enumerate(bitstreams):
@@ -115,22 +117,27 @@ def unpack_each(files: Sequence[bytes], codec: Codec) -> list[UnpackedPicture | 
             groups.setdefault(_group_of(bitstream, codec), {})[number] = bitstream
     for group in groups.values():
         try:
-            with _memory_for(max((file.image_size for file in group.values()), key=math.prod)):
+            with memory_for(max((file.image_size for file in group.values()), key=math.prod)):
                 pictures |= zip(group, _decode(list(group.values()), codec), strict=True)
         except CodingError as error:
             pictures |= dict.fromkeys(group, error)
     return [pictures[number] for number in range(len(files))]
 
 
-def _readable(data: bytes, codec: Codec, mark: bytes) -> Bitstream | CodingError:
-    """The file, if it is intact and this codec's, whose fingerprint is `mark`."""
+def _readable_picture(data: bytes, codec: Codec, mark: bytes) -> Bitstream | CodingError:
     try:
-        bitstream = read(data, leading=codec.leading_sections())
-        require_model(bitstream, mark)
+        bitstream = readable(data, codec, mark)
     except CodingError as error:
         return error
+    return CodingError("holds several pictures; decode it with task=decompress") if bitstream.is_pack else bitstream
+
+
+def readable(data: bytes, codec: Codec, mark: bytes) -> Bitstream:
+    """The file, if it is intact and this codec's, whose fingerprint is `mark`. Raises `CodingError`."""
+    bitstream = read(data, leading=codec.leading_sections())
+    require_model(bitstream, mark)
     if bitstream.codec_id != codec.codec_id:  # two codecs of one set of weights
-        return WrongModel(
+        raise WrongModel(
             f"needs codec {bitstream.codec_id} of model {bitstream.fingerprint.hex()}, have codec {codec.codec_id}; "
             "give the experiment that made the file"
         )
@@ -148,7 +155,7 @@ def _group_of(bitstream: Bitstream, codec: Codec) -> Chain | ImageSize:
 def _decode(files: Sequence[Bitstream], codec: Codec) -> Iterator[UnpackedPicture | CodingError]:
     """Side data is unpacked after the latents were verified: they prove that a picture of this size is there."""
     found = codec.read_together([(file.sections, file.image_size) for file in files])
-    x_hats = _synthesized(found, [file.image_size for file in files], codec)
+    x_hats = synthesized(found, [file.image_size for file in files], codec)
     for number, (file, integers) in enumerate(zip(files, found, strict=True)):
         if isinstance(integers, CodingError):
             yield integers
@@ -161,9 +168,7 @@ def _decode(files: Sequence[Bitstream], codec: Codec) -> Iterator[UnpackedPictur
             yield error
 
 
-def _synthesized(
-    found: Sequence[Integers | CodingError], sizes: Sequence[ImageSize], codec: Codec
-) -> dict[int, Tensor]:
+def synthesized(found: Sequence[Integers | CodingError], sizes: Sequence[ImageSize], codec: Codec) -> dict[int, Tensor]:
     """The pictures of those that could be read, by number; equally large ones together."""
     by_size: dict[ImageSize, dict[int, Integers]] = {}
     for number, (integers, size) in enumerate(zip(found, sizes, strict=True)):
@@ -188,12 +193,12 @@ def _pixel_format(bitstream: Bitstream) -> PixelFormat:
     )
 
 
-def _memory_for(image_size: ImageSize) -> AbstractContextManager[None]:
+def memory_for(image_size: ImageSize) -> AbstractContextManager[None]:
     height, width = image_size
     return told_as(f"not enough memory for a picture of {height}x{width} pixels; decode it where there is more")
 
 
-def _check_one_picture(latents: Latents, alpha: Tensor | None) -> None:
+def check_one_picture(latents: Latents, alpha: Tensor | None) -> None:
     batches = {name: value.shape[0] for name, value in latents.variables.items() if value.shape[0] != 1}
     if batches:
         raise ValueError(f"a file holds one picture; these latents are of more: {batches}")

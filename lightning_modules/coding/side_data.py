@@ -44,7 +44,7 @@ def unpack_alpha(section: Section, image_size: ImageSize) -> Plane:
     if filter_id == bytes([_CONSTANT]) and len(body) == 1:
         plane = np.full((height, width), body[0], dtype=np.uint8)
     elif len(filter_id) == 1 and filter_id[0] < 4:
-        pixels = _inflate(body, height * width, "alpha")
+        pixels = inflate(body, height * width, "alpha")
         if len(pixels) != height * width:
             raise damaged(f"alpha has {len(pixels)} pixels, not {height}x{width}")
         plane = _sums(np.frombuffer(pixels, dtype=np.uint8).reshape(height, width), filter_id[0])
@@ -63,7 +63,7 @@ def pack_profile(profile: bytes) -> Section:
 
 def unpack_profile(section: Section, limit: int = PROFILE_LIMIT) -> bytes:
     """The inverse of `pack_profile`. Raises DamagedFile for other bytes or a profile over `limit`."""
-    profile = _inflate(section.payload, limit, "colour profile")
+    profile = inflate(section.payload, limit, "colour profile")
     _check_content(zlib.crc32(profile), section, "colour profile")
     return profile
 
@@ -83,7 +83,8 @@ def _sums(plane: Plane, filter_id: int) -> Plane:
     return plane.copy()
 
 
-def _inflate(payload: bytes, limit: int, what: str) -> bytes:
+def inflate(payload: bytes, limit: int, what: str) -> bytes:
+    """What a whole zlib stream holds. Raises DamagedFile for anything else, or for more than `limit` bytes."""
     decoder = zlib.decompressobj()
     try:
         data = decoder.decompress(payload, limit + 1)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Chain, Coded, CodingError, ImageSize, Integers, Latents, Section
+from lightning_modules.codec import Chain, Coded, CodedPack, CodingError, ImageSize, Integers, Latents, Section
 from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back import TooFewBits
@@ -18,55 +18,75 @@ from lightning_modules.coding.damage import damaged
 from lightning_modules.image_padding import ceil_div, pad_to_multiple
 from lightning_modules.precision import full_precision
 from lightning_modules.rec.back_coding import Hierarchical, Pushed, read, write
+from lightning_modules.rec.pack_files import joint_crc
 from lightning_modules.rec.settings import BackSettings, is_back, split_back
 
 if TYPE_CHECKING:
     from lightning_modules.rec.lossless_codec import LosslessCodec
 
-CELL_BITS = 6
-"""A latent has 2^CELL_BITS cells of equal prior mass: the net rate hardly falls with more, the initial bits rise."""
 SPARE_WORDS = 64
 """Of the seeded words, beyond what draws take if posteriors say nothing."""
 
 
 @full_precision
-def encode_back(codec: LosslessCodec, images: Sequence[Latents], mode: str) -> list[Coded]:
-    """mode: single or chained."""
+def encode_back(codec: LosslessCodec, images: Sequence[Latents], mode: str, cell_bits: int) -> list[Coded]:
+    """mode: single or chained. cell_bits: a latent has 2^cell_bits cells of equal prior mass."""
     codec.update()
     if mode == "single":
-        return [coded for image in images for coded in _encode(codec, [image], is_chain=False)]
+        return [coded for image in images for coded in _encode(codec, [image], cell_bits, is_chain=False)]
     if mode == "chained":
-        return _encode(codec, images, is_chain=True)
+        return _encode(codec, images, cell_bits, is_chain=True)
     raise CodingError(f"coder.mode={mode}: lossless models of relative entropy coding have single and chained")
 
 
-def _encode(codec: LosslessCodec, images: Sequence[Latents], is_chain: bool) -> list[Coded]:
-    """On one stack of as many seeded words as it takes."""
-    words = SPARE_WORDS + CELL_BITS * _dimensions(codec, images[0].image_size) // 32
+@full_precision
+def encode_back_pack(codec: LosslessCodec, images: Sequence[Latents], cell_bits: int) -> CodedPack:
+    """A chain in one section; before its words a bit of each picture, whether its channels are equal."""
+    codec.update()
+    stack, pushed, paid = _push_all(codec, images, cell_bits)
+    words = stack.to_bytes()[4 * min(one.low for one in pushed) :]
+    crcs = [codec.crc_of(latents.variables["x"], []) for latents in images]
+    grays = np.packbits([_is_gray(latents.variables["x"]) for latents in images]).tobytes()
+    section = Section(BackSettings(cell_bits, gray=False).to_bytes() + grays + words, joint_crc(crcs))
+    first = [paid, *[0.0] * (len(images) - 1)]
+    return CodedPack(section, [_costs(codec, *each) for each in zip(images, pushed, first, strict=True)])
+
+
+def _push_all(codec: LosslessCodec, images: Sequence[Latents], cell_bits: int) -> tuple[AnsStack, list[Pushed], float]:
+    """On one stack of as many seeded words as it takes; the bits of these that stay in the file."""
+    words = SPARE_WORDS + cell_bits * _dimensions(codec, images[0].image_size) // 32
     while True:
         stack = bits_back.stack_of(bits_back.seeded_bytes(words))
         initial = stack.bits
         try:
-            pushed = [_push(codec, stack, latents.variables["x"]) for latents in images]
-            break
+            pushed = [_push(codec, stack, latents.variables["x"], cell_bits) for latents in images]
+            return stack, pushed, initial - 32.0 * min(one.low for one in pushed)
         except TooFewBits:
             words *= 2
-    paid = initial - 32.0 * min(one.low for one in pushed)
-    found = zip(images, pushed, shares(stack, [one.low for one in pushed]), strict=True)
-    return [_coded(codec, *each, is_chain, 0.0 if share_number else paid) for share_number, each in enumerate(found)]
 
 
-def _coded(codec: LosslessCodec, latents: Latents, pushed: Pushed, share: Share, is_chain: bool, paid: float) -> Coded:
-    x = latents.variables["x"]
-    head = BackSettings(CELL_BITS, _is_gray(x), share.link if is_chain else None)
-    section = Section(head.to_bytes() + share.words, codec.crc_of(x, []))
+def _encode(codec: LosslessCodec, images: Sequence[Latents], cell_bits: int, is_chain: bool) -> list[Coded]:
+    stack, pushed, paid = _push_all(codec, images, cell_bits)
+    found = []
+    for number, (latents, one, share) in enumerate(
+        zip(images, pushed, shares(stack, [one.low for one in pushed]), strict=True)
+    ):
+        x = latents.variables["x"]
+        head = BackSettings(cell_bits, _is_gray(x), share.link if is_chain else None)
+        section = Section(head.to_bytes() + share.words, codec.crc_of(x, []))
+        found.append(_costs(codec, latents, one, 0.0 if number else paid)._replace(sections=[section]))
+    return found
+
+
+def _costs(codec: LosslessCodec, latents: Latents, pushed: Pushed, paid: float) -> Coded:
+    """Without sections."""
     accounts = {"net": sum(pushed.bits.values()), "initial": paid, "bound": codec.bound(latents)}
-    return Coded([section], {**pushed.bits, "initial": paid}, accounts)
+    return Coded([], {**pushed.bits, "initial": paid}, accounts)
 
 
-def _push(codec: LosslessCodec, stack: AnsStack, x: Tensor) -> Pushed:
+def _push(codec: LosslessCodec, stack: AnsStack, x: Tensor, cell_bits: int) -> Pushed:
     values = (pad_to_multiple(x, codec.networks.stride) * 255.0).round()
-    model = Hierarchical(codec.networks, codec.require_derived().pieces, CELL_BITS)
+    model = Hierarchical(codec.networks, codec.require_derived().pieces, cell_bits)
     return write(stack, model, values, lambda state: codec.push_pixels(stack, x, state, _is_gray(x)))
 
 
@@ -113,6 +133,24 @@ def read_files(
     return [found[number] for number in range(len(files))]
 
 
+def read_pack(codec: LosslessCodec, section: Section, sizes: Sequence[ImageSize]) -> list[Integers]:
+    """What `encode_back_pack` was given: the last picture comes off the stack first. Raises `DamagedFile`."""
+    codec.update()
+    settings, rest = split_back(section.payload)
+    length = ceil_div((len(sizes), 1), 8)[0]
+    grays = np.unpackbits(np.frombuffer(rest[:length], dtype=np.uint8))
+    if settings.link is not None or len(rest) < length:
+        raise damaged("a bits-back section of several pictures is not as written")
+    stack = AnsStack.from_bytes(rest[length:])
+    found = [
+        _popped(codec, stack, settings._replace(gray=bool(grays[k])), sizes[k]) for k in reversed(range(len(sizes)))
+    ][::-1]
+    bits_back.expect_seeded(stack)
+    if joint_crc(codec.crc_of_integers(integers) for integers in found) != section.content_crc:
+        raise damaged("it decodes to other values than were coded")
+    return found
+
+
 def read_alone(codec: LosslessCodec, section: Section, size: ImageSize) -> Integers:
     """A picture that is coded by itself. Raises `CodingError`."""
     settings, words = split_back(section.payload)
@@ -138,19 +176,24 @@ def _read_chain(codec: LosslessCodec, members: dict[int, File]) -> dict[int, Int
 
 
 def _pop(codec: LosslessCodec, stack: AnsStack, file: File) -> Integers:
-    """One picture off the stack."""
+    """One picture off the stack, with its checksum."""
+    found = _popped(codec, stack, file.settings, file.size)
+    if codec.crc_of_integers(found) != file.content_crc:
+        raise damaged("it decodes to other values than were coded")
+    return found
+
+
+def _popped(codec: LosslessCodec, stack: AnsStack, settings: BackSettings, size: ImageSize) -> Integers:
     stride, found = codec.networks.stride, {}
 
     def popped(state: Tensor) -> Tensor:
-        found["x"] = codec.pop_pixels(stack, state, file.settings.gray, file.size)
+        found["x"] = codec.pop_pixels(stack, state, settings.gray, size)
         values = torch.from_numpy(np.ascontiguousarray(found["x"], dtype=np.float32))
         return pad_to_multiple(values[None], stride).to(state.device)
 
-    model = Hierarchical(codec.networks, codec.require_derived().pieces, file.settings.bits)
-    height, width = ceil_div(file.size, stride)
+    model = Hierarchical(codec.networks, codec.require_derived().pieces, settings.bits)
+    height, width = ceil_div(size, stride)
     read(stack, model, (height * stride, width * stride), next(codec.parameters()).device, popped)
-    if codec.crc_of_integers(found) != file.content_crc:
-        raise damaged("it decodes to other values than were coded")
     return found
 
 

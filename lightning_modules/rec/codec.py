@@ -18,29 +18,35 @@ import torch
 from torch import Tensor
 
 from lightning_modules.checkpoints.state_dict import load_weights
-from lightning_modules.codec import Codec, Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
+from lightning_modules.codec import (
+    Codec,
+    Coded,
+    CodedPack,
+    CodingError,
+    Estimate,
+    ImageSize,
+    Integers,
+    Latents,
+    Section,
+)
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.damage import damaged
 from lightning_modules.derived_value import DerivedValue
 from lightning_modules.image_padding import pad_to_multiple
 from lightning_modules.precision import full_precision
+from lightning_modules.rec import pack_files
 from lightning_modules.rec.auxiliary_variables import Gaussian
 from lightning_modules.rec.derived_state import Derived, derive
 from lightning_modules.rec.exact_pieces import implied_layers
 from lightning_modules.rec.file_coder import FileCoder, default_coder
-from lightning_modules.rec.hierarchy import Hierarchy, Prior, analytic_kl
+from lightning_modules.rec.hierarchy import KL, Hierarchy, Prior, analytic_kl
 from lightning_modules.rec.level_coding import Receiver, Sender, cuts
 from lightning_modules.rec.message_code import push_messages
 from lightning_modules.rec.settings import Settings, split
 
 LN2 = math.log(2.0)
-KL_MOMENTUM = 0.99
-"""Of the average of a channel's KL over training steps."""
 FIRST_KL = 0.1
 """Nats at a position, before training has measured any."""
-
-KL = Callable[[Gaussian, Gaussian, Tensor], Tensor]
-"""(posterior, prior, z) -> nats, elementwise."""
 
 
 class Pass(NamedTuple):
@@ -48,13 +54,6 @@ class Pass(NamedTuple):
 
     state: Tensor
     kl: list[Tensor]
-
-
-class Written(NamedTuple):
-    """Levels on a stack. state: of `generate`, in float64."""
-
-    state: Tensor
-    sender: Sender
 
 
 class RecCodec(Codec):
@@ -104,10 +103,10 @@ class RecCodec(Codec):
         return Pass(self.networks.generate(self.networks.trained, x, size, draw), found)
 
     @torch.no_grad()
-    def remember_kl(self, kl: Sequence[Tensor]) -> None:
+    def remember_kl(self, kl: Sequence[Tensor], momentum: float) -> None:
         """Update the running averages that blocks are cut by. kl: as of `Pass`."""
         for level, values in enumerate(kl):
-            getattr(self, f"expected_kl{level}").lerp_(values.float().mean((0, 2, 3)), 1.0 - KL_MOMENTUM)
+            getattr(self, f"expected_kl{level}").lerp_(values.float().mean((0, 2, 3)), 1.0 - momentum)
 
     def analyze(self, x: Tensor) -> Latents:
         """The pictures themselves: inference goes on while the levels are coded."""
@@ -141,7 +140,7 @@ class RecCodec(Codec):
         size = (padded.shape[-2], padded.shape[-1])
         level_cuts = cuts(self.require_derived().expected_kl, self.networks.latent_sizes(size), settings)
         sender = Sender(self.networks, self.networks.infer(padded), file_coder.index_coder, level_cuts)
-        state = self._generate(size, x.device, sender)
+        state = self.draw_levels(size, sender)
         stack = AnsStack()
         bits = self.push_rest(stack, x, state, settings)
         stack, costs = push_messages(
@@ -189,14 +188,24 @@ class RecCodec(Codec):
         size = (-(-image_size[0] // stride) * stride, -(-image_size[1] // stride) * stride)
         level_cuts = cuts(self.require_derived().expected_kl, self.networks.latent_sizes(size), settings)
         receiver = Receiver(self.networks, AnsStack.from_bytes(words), settings, level_cuts)
-        state = self._generate(size, next(self.parameters()).device, receiver)
+        state = self.draw_levels(size, receiver)
         integers = self.pop_rest(receiver, state, settings, image_size)
         receiver.stack.expect_empty()
         return integers
 
-    def _generate(self, size: ImageSize, device: torch.device, draw: Sender | Receiver) -> Tensor:
-        like = torch.zeros(1, 1, dtype=torch.float64, device=device)
+    def draw_levels(self, size: ImageSize, draw: Sender | Receiver, count: int = 1) -> Tensor:
+        """The state of `generate` for so many pictures of a size, a multiple of the stride, from integer twins."""
+        like = torch.zeros(count, 1, dtype=torch.float64, device=next(self.parameters()).device)
         return self.networks.generate(self.require_derived().pieces, like, size, draw)
+
+    @full_precision
+    def encode_pack(self, images: Sequence[Latents], file_coder: FileCoder) -> CodedPack:
+        """Several pictures as one section."""
+        return pack_files.encode(self, images, file_coder)
+
+    @full_precision
+    def read_pack(self, section: Section, sizes: Sequence[ImageSize]) -> list[Integers]:
+        return pack_files.read(self, section, sizes)
 
     def settings_for(self, x: Tensor, settings: Settings) -> Settings:
         """What a picture's own file says."""

@@ -38,6 +38,9 @@ class Prior(NamedTuple):
 Draw = Callable[[int, Prior], Tensor]
 """(level, its prior) -> z (B, C, h, w), in the prior's type."""
 
+KL = Callable[[Gaussian, Gaussian, Tensor], Tensor]
+"""(posterior, prior, z) -> nats, elementwise, (B, C, h, w)."""
+
 Piece = Callable[[Tensor], Tensor]
 """A network of the generative side."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,7 +25,7 @@ from lightning_modules.rec import blocks
 from lightning_modules.rec.auxiliary_variables import Gaussian
 from lightning_modules.rec.blocks import Layout
 from lightning_modules.rec.coder import Coder, Encoded
-from lightning_modules.rec.hierarchy import Hierarchy, Prior
+from lightning_modules.rec.hierarchy import Hierarchy, Prior, analytic_kl, sampled_kl
 from lightning_modules.rec.message_code import Richness, pop_message
 from lightning_modules.rec.settings import KL_UNIT, Settings
 
@@ -40,10 +42,13 @@ class Cut(NamedTuple):
     first: int
 
 
-def cuts(expected_kl: Sequence[Tensor], sizes: Sequence[ImageSize], settings: Settings) -> list[Cut]:
-    """expected_kl: of each level (C,), per channel, in 1 / `blocks.KL_UNIT` nat at each position."""
+def cuts(expected_kl: Sequence[Tensor], sizes: Sequence[ImageSize], settings: Settings, first: int = 0) -> list[Cut]:
+    """expected_kl: of each level (C,), per channel, in 1 / `blocks.KL_UNIT` nat at each position.
+
+    sizes: of each level; of several pictures that are coded as one, as if they lay below each other. first: number of
+    the first block.
+    """
     found: list[Cut] = []
-    first = 0
     for channels, size in zip(expected_kl, sizes, strict=True):
         layout, expected = _cut(
             tuple(channels.tolist()),
@@ -70,9 +75,9 @@ def _cut(
 
 
 class Sender:
-    """One picture's levels, coded as they are drawn. features: what inference says of it.
+    """Levels of a picture, or of B equally large ones as one, coded as they are drawn. features: what inference says.
 
-    encoded: what each level so far has become.
+    encoded: what each level so far has become, z (B, C, h, w). kl, log_ratio: of each level, (B,) nats of each picture.
     """
 
     def __init__(
@@ -80,21 +85,26 @@ class Sender:
     ) -> None:
         self._networks, self._features, self._coder, self._cuts = networks, features, coder, level_cuts
         self.encoded: list[Encoded] = []
+        self.kl: list[Tensor] = []
+        self.log_ratio: list[Tensor] = []
 
     def __call__(self, level: int, prior: Prior) -> Tensor:
         cut = self._cuts[level]
         found = self._networks.posterior(level, self._features[level], prior)
         q, p = Gaussian(found.mean.double(), found.std.double()), _portable(self._networks, prior)
         try:
-            encoded = self._coder.encode(q, p, cut.layout, cut.first)
+            encoded = self._coder.encode(_by_channel(q), _by_channel(p), cut.layout, cut.first)
         except ValueError as error:
             raise CodingError(f"{error}; the model does not know such pictures, train it longer or on others") from None
-        self.encoded.append(encoded)
-        return on_grid(encoded.z)
+        z = encoded.z.transpose(0, 1)
+        self.encoded.append(replace(encoded, z=z))
+        self.kl.append(analytic_kl(q, p).flatten(1).sum(1))
+        self.log_ratio.append(sampled_kl(q, p, z).flatten(1).sum(1))
+        return on_grid(z)
 
 
 class Receiver:
-    """The same levels, read off a stack. stack: with what is left on it."""
+    """The same levels, read off a stack. stack: with what is left on it. drawn: z so far, (B, C, h, w)."""
 
     def __init__(self, networks: Hierarchy, stack: AnsStack, settings: Settings, level_cuts: Sequence[Cut]) -> None:
         self._networks, self.stack, self._cuts = networks, stack, level_cuts
@@ -106,11 +116,17 @@ class Receiver:
         cut = self._cuts[level]
         self.stack, message = pop_message(self.stack, cut.expected, self._richness, self._coder.schedule, self._code)
         try:
-            z = self._coder.decode(message, _portable(self._networks, prior), cut.layout, cut.first)
+            z = self._coder.decode(message, _by_channel(_portable(self._networks, prior)), cut.layout, cut.first)
         except ValueError as error:
             raise damaged(str(error)) from None
-        self.drawn.append(on_grid(z))
+        self.drawn.append(on_grid(z.transpose(0, 1)))
         return self.drawn[-1]
+
+    def of_picture(self, number: int) -> Receiver:
+        """What a receiver of that picture alone has when all levels are drawn; the stack is this one's."""
+        alone = copy(self)
+        alone.drawn = [z[number : number + 1] for z in self.drawn]
+        return alone
 
 
 def on_grid(z: Tensor) -> Tensor:
@@ -125,6 +141,11 @@ def integers_of(z: Tensor) -> NDArray[np.int32]:
 def value_of(integers: NDArray[np.integer]) -> Tensor:
     """The inverse, (C, h, w)."""
     return torch.from_numpy(integers.astype(np.float64)) * 2.0**-GRID_BITS
+
+
+def _by_channel(law: Gaussian) -> Gaussian:
+    """(B, C, h, w) -> (C, B, h, w): the order of dimensions that a level is cut in, whatever the number of pictures."""
+    return Gaussian(law.mean.transpose(0, 1), law.std.transpose(0, 1))
 
 
 def _portable(networks: Hierarchy, prior: Prior) -> Gaussian:

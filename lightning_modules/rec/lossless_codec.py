@@ -13,14 +13,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.codec import Chain, Coded, CodingError, Estimate, ImageSize, Integers, Latents, Section
+from lightning_modules.codec import (
+    Chain,
+    Coded,
+    CodedPack,
+    CodingError,
+    Estimate,
+    ImageSize,
+    Integers,
+    Latents,
+    Section,
+)
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.damage import damaged
 from lightning_modules.image_padding import crop
 from lightning_modules.precision import full_precision
-from lightning_modules.rec import logistic_code
-from lightning_modules.rec.back_files import chain_of, encode_back, read_alone, read_files
+from lightning_modules.rec import back_files, logistic_code
+from lightning_modules.rec.back_files import chain_of, encode_back, encode_back_pack, read_alone, read_files
 from lightning_modules.rec.codec import LN2, RecCodec
 from lightning_modules.rec.hilloc_weights import hilloc_weights
 from lightning_modules.rec.level_coding import Receiver
@@ -87,9 +97,19 @@ class LosslessCodec(RecCodec):
             return read_alone(self, section, image_size)
         return super().read_section(section, image_size)
 
-    def encode_back(self, images: Sequence[Latents], mode: str) -> list[Coded]:
-        """By bits-back coding. mode: single or chained."""
-        return encode_back(self, images, mode)
+    def encode_back(self, images: Sequence[Latents], mode: str, cell_bits: int) -> list[Coded]:
+        """By bits-back coding. mode: single or chained. cell_bits: a latent has 2^cell_bits cells."""
+        return encode_back(self, images, mode, cell_bits)
+
+    def encode_back_pack(self, images: Sequence[Latents], cell_bits: int) -> CodedPack:
+        return encode_back_pack(self, images, cell_bits)
+
+    def read_pack(self, section: Section, sizes: Sequence[ImageSize]) -> list[Integers]:
+        return (
+            back_files.read_pack(self, section, sizes)
+            if is_back(section.payload)
+            else super().read_pack(section, sizes)
+        )
 
     def chain_of(self, sections: Sequence[Section]) -> Chain | None:
         return chain_of(sections)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,37 +11,67 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.codec import CodingError, Estimate, ImageSize, Integers
+from lightning_modules.codec import Coded, CodedPack, CodingError, Estimate, ImageSize, Integers, Latents
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.damage import damaged
 from lightning_modules.coding.portable_math import sigmoid
 from lightning_modules.coding.tables import TOTAL
 from lightning_modules.image_padding import crop
-from lightning_modules.rec.codec import LN2, RecCodec
+from lightning_modules.rec.codec import LN2, Pass, RecCodec
+from lightning_modules.rec.hierarchy import KL
+from lightning_modules.rec.latent_priors import latent_prior, settings_in
 from lightning_modules.rec.level_coding import Receiver
-from lightning_modules.rec.mnist_vae import MnistVAE, binarized
+from lightning_modules.rec.mnist_vae import SIDE, MnistVAE, binarized
 from lightning_modules.rec.settings import Settings
+
+if TYPE_CHECKING:
+    from lightning_modules.rec.file_coder import FileCoder
 
 
 class MnistCodec(RecCodec):
-    """width, latents: of `MnistVAE`. Pictures are made black and white: white is what is above a half."""
+    """width, latents: of `MnistVAE`. Pictures are made black and white: white is what is above a half.
+
+    prior: of the latents, as `latent_prior` takes it; only the standard normal has files.
+    """
 
     codec_id = 128
     packaged_family = "rec_mnist"
     kind = "VAE of binarised MNIST"
     networks: MnistVAE
 
-    def __init__(self, *, width: int, latents: int) -> None:
+    def __init__(self, *, width: int, latents: int, prior: Mapping[str, Any]) -> None:
         networks = MnistVAE(width=width, latents=latents)
-        super().__init__(networks, tuple(networks.pieces), {"width": width, "latents": latents})
+        sizes = {"width": width, "latents": latents, "prior": dict(prior)}
+        super().__init__(networks, tuple(networks.pieces), sizes)
+        self.prior = latent_prior(prior, latents, SIDE * SIDE)
 
     @classmethod
     def sizes(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
         first, latents = state.get("networks.encoder.0.bias"), state.get("expected_kl0")
         if first is None or latents is None:
             raise CodingError(f"not a {cls.kind}: it has no networks.encoder.0.bias or expected_kl0")
-        return {"width": len(first), "latents": len(latents)}
+        return {"width": len(first), "latents": len(latents), "prior": settings_in(state)}
+
+    def observe(self, x: Tensor, kl: KL, noise: Callable[[Tensor], Tensor]) -> Pass:
+        """With KL over the prior; kl: over the standard normal."""
+        return super().observe(x, self.prior.kl(kl, noise, self.networks.encode), noise)
+
+    def require_files(self) -> None:
+        if not self.prior.has_files:
+            kind = self.hyperparameters["prior"]["kind"]
+            raise CodingError(
+                f"a model with prior={kind} has an evidence bound and no files; give one that was trained with "
+                "prior=standard_normal"
+            )
+
+    def encode_with(self, latents: Latents, file_coder: FileCoder) -> Coded:
+        self.require_files()
+        return super().encode_with(latents, file_coder)
+
+    def encode_pack(self, images: Sequence[Latents], file_coder: FileCoder) -> CodedPack:
+        self.require_files()
+        return super().encode_pack(images, file_coder)
 
     def pixel_bits(self, x: Tensor, state: Tensor) -> Tensor:
         """(B,) -log2 P of the picture in black and white."""

@@ -42,7 +42,14 @@ class MnistVAE(Hierarchy):
         """Of the first channel, black or white."""
         return [self.encoder(F.pixel_unshuffle(binarized(x).to(x), SIDE))]
 
+    def encode(self, fields: Tensor) -> Gaussian:
+        """Posteriors (B, latents, h, w) of fields (B, 784, h, w), in [0, 1] and not necessarily black or white."""
+        return self._law(self.encoder(fields))
+
     def posterior(self, level: int, feature: Tensor, prior: Prior) -> Gaussian:
+        return self._law(feature)
+
+    def _law(self, feature: Tensor) -> Gaussian:
         mean, spread = feature.chunk(2, dim=1)
         return Gaussian(mean, self.scale_map.trained(spread))
 

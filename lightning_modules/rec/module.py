@@ -14,7 +14,7 @@ from lightning_modules.rec.hierarchy import sampled_kl
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.rec.lossy_codec import LossyCodec
 from lightning_modules.rec.mnist_codec import MnistCodec
-from lightning_modules.rec.objectives import kl_with_free_nats
+from lightning_modules.rec.objectives import evened_kl, kl_with_free_nats
 from lightning_modules.rec.weight_norm import initialized_by_data
 
 Distortion = Callable[[Tensor, Tensor], Tensor]
@@ -22,9 +22,16 @@ Distortion = Callable[[Tensor, Tensor], Tensor]
 
 
 class RecModule(TrainedModule):
-    """Weight-normed layers get their first gains from the first batch, before anything else sees them."""
+    """Weight-normed layers get their first gains from the first batch, before anything else sees them.
+
+    kl_momentum: of the average, over steps, of a channel's KL.
+    """
 
     codec: RecCodec
+
+    def __init__(self, *, kl_momentum: float, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.kl_momentum = kl_momentum
 
     @torch.no_grad()
     def setup(self, stage: str) -> None:
@@ -55,7 +62,7 @@ class LosslessModule(RecModule):
     free_nats: of each channel of each level, per image.
     """
 
-    codec: LosslessCodec | MnistCodec
+    codec: LosslessCodec
 
     def __init__(self, *, free_nats: float, **settings: Any) -> None:
         super().__init__(**settings)
@@ -65,11 +72,44 @@ class LosslessModule(RecModule):
         """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
         del batch_idx
         found = self.codec.observe(x, sampled_kl, torch.randn_like)
-        self.codec.remember_kl(found.kl)
+        self.codec.remember_kl(found.kl, self.kl_momentum)
         num_pixels = x.shape[-2] * x.shape[-1]
         pixels = self.codec.pixel_bits(x, found.state).mean() / num_pixels
         loss = pixels + kl_with_free_nats(found.kl, self.free_nats) / (LN2 * num_pixels)
         latents = kl_with_free_nats(found.kl, -torch.inf) / (LN2 * num_pixels)
+        self.log_terms({"loss": loss, "bpp": pixels + latents, "bpp_pixels": pixels, "bpp_latents": latents})
+        return loss
+
+
+class DigitModule(RecModule):
+    """Minimises [-ln P(x|z) + `evened_kl`] / (H W ln 2), of which both weights grow with the steps.
+
+    anneal_steps: after so many, the KL counts fully; even_from: after so many times as many, evenness begins to grow,
+    by 1 in as many, up to D. sharpness: of the soft maximum.
+    """
+
+    codec: MnistCodec
+
+    def __init__(self, *, anneal_steps: int, even_from: float, sharpness: float, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.anneal_steps, self.even_from, self.sharpness = anneal_steps, even_from, sharpness
+
+    def weights(self, step: int, dimensions: int) -> tuple[float, float]:
+        """Of the KL, and evenness."""
+        progress = step / self.anneal_steps
+        return min(1.0, progress), min(max(progress - self.even_from, 0.0), float(dimensions))
+
+    def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
+        """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
+        del batch_idx
+        found = self.codec.observe(x, analytic, torch.randn_like)
+        self.codec.remember_kl(found.kl, self.kl_momentum)
+        num_pixels = x.shape[-2] * x.shape[-1]
+        pixels = self.codec.pixel_bits(x, found.state).mean() / num_pixels
+        (kl,) = (level.float().sum((2, 3)).mean(0) for level in found.kl)
+        penalty = evened_kl(kl, *self.weights(self.global_step, len(kl)), self.sharpness)
+        loss = pixels + penalty / (LN2 * num_pixels)
+        latents = kl.sum() / (LN2 * num_pixels)
         self.log_terms({"loss": loss, "bpp": pixels + latents, "bpp_pixels": pixels, "bpp_latents": latents})
         return loss
 
@@ -87,7 +127,7 @@ class LossyModule(RecModule):
         """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
         del batch_idx
         found = self.codec.observe(x, analytic, torch.randn_like)
-        self.codec.remember_kl(found.kl)
+        self.codec.remember_kl(found.kl, self.kl_momentum)
         bpp = kl_with_free_nats(found.kl, -torch.inf) / (LN2 * x.shape[-2] * x.shape[-1])
         distortion = self.distortion(x, self.codec.pictures(found.state, (x.shape[-2], x.shape[-1]))).mean()
         loss = self.lmbda * distortion + bpp

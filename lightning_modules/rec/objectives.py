@@ -23,6 +23,16 @@ def kl_with_free_nats(kl: Sequence[Tensor], free: float) -> Tensor:
     return channels.clamp_min(free).sum()
 
 
+def evened_kl(kl: Tensor, weight: float, evenness: float, sharpness: float) -> Tensor:
+    """(weight - evenness / D) sum of kl + evenness * log-sum-exp of (sharpness kl) / sharpness, a scalar.
+
+    kl: (D,) nats. The second term is the largest of them, softly, times evenness: with D of it a model does best when
+    all dimensions hold alike. (The loss of iREC's MNIST code.)
+    """
+    largest = torch.logsumexp(sharpness * kl, 0) / sharpness
+    return (weight - evenness / len(kl)) * kl.sum() + evenness * largest
+
+
 def mean_squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
     """(B,) on the scale of 0 ... 255."""
     return mse_255(x, x_hat)

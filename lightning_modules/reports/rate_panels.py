@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lightning_modules.chart import Panel, Series
+from lightning_modules.codec import PICTURES_IN_FILE
 from lightning_modules.reports.rate_curve import Point, RateCurve
 from lightning_modules.sweep_job import USUAL_COLUMNS
 
@@ -44,8 +45,8 @@ def measures(curves: Sequence[RateCurve]) -> list[Measure]:
 
 
 def is_distance(column: str) -> bool:
-    """Rates of accounts and standard errors are none."""
-    usual = {*USUAL_COLUMNS, MS_SSIM.column, "chain"}
+    """Rates of accounts, standard errors and what files hold are none."""
+    usual = {*USUAL_COLUMNS, MS_SSIM.column, "chain", PICTURES_IN_FILE}
     return column not in usual and not column.startswith("bpp_") and not column.endswith("_error")
 
 

@@ -7,6 +7,7 @@ import torch
 
 from callbacks.complexity import count
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from tests.lightning_modules.rec.small_codecs import lossless_codec
 
 N, M = 8, 12
 TRANSFORM = (3 * N * 25 / 4 + N * N / 4) + (N * N * 25 / 16 + N * N / 16) + (N * N * 25 / 64 + N * N / 64)
@@ -25,6 +26,15 @@ def test_the_analysis_and_the_integer_networks_are_counted_as_they_run() -> None
     assert encoder - decoder == pytest.approx(h_a, rel=1e-3)
     h_s = decoder - g_a
     assert 0.0 < h_s < 0.5 * g_a
+
+
+def test_a_receiver_whose_state_begins_with_a_parameter_is_counted_and_left_as_it_was() -> None:
+    codec = lossless_codec()
+    asking = [parameter.requires_grad for parameter in codec.parameters()]
+    found = count(codec, 64, torch.device("cpu"))
+    assert found is not None
+    assert min(found.values()) > 0
+    assert [parameter.requires_grad for parameter in codec.parameters()] == asking
 
 
 def test_a_codec_that_cannot_code_the_picture_has_no_count() -> None:

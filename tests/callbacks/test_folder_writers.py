@@ -17,7 +17,16 @@ from callbacks.bitstream_writer import BitstreamWriter
 from callbacks.image_quality import OPAQUE_RGB, image_quality
 from callbacks.reconstruction_writer import ReconstructionWriter, png
 from lightning_modules import atomic_file
-from lightning_modules.codec import REPORT_COLUMNS, CodedImage, DecodedImage, Failure, PixelFormat
+from lightning_modules.codec import (
+    REPORT_COLUMNS,
+    Chain,
+    CodedImage,
+    DecodedImage,
+    DecodedPack,
+    Failure,
+    PackShare,
+    PixelFormat,
+)
 from lightning_modules.folder_job import FolderJob
 from lightning_modules.job_files import compressed_name, decoded_name
 
@@ -112,3 +121,48 @@ def test_values_beyond_the_range_are_clamped_and_the_colour_profile_is_kept() ->
     with Image.open(io.BytesIO(data)) as picture:
         assert picture.getpixel((0, 0)) == (0, 1, 255)
         assert picture.info["icc_profile"] == b"a profile"
+
+
+def test_the_pictures_of_a_pack_share_one_file_and_have_rows_that_sum_to_it(tmp_path: Path) -> None:
+    job, data = FolderJob(tmp_path), bytes(90)
+    shares = [PackShare("pack-1.lpc", length) for length in (30, 60)]
+    pictures = [
+        coded(name)._replace(data=data, share=share, chain=Chain(1, 2))
+        for name, share in zip(("a.png", "b/c.png"), shares, strict=True)
+    ]
+    end_step(BitstreamWriter(job=job, output_name=compressed_name), *pictures, coded("alone.png"))
+    rows = job.rows([(name, tmp_path / name) for name in ("a.png", "b/c.png", "alone.png")])
+    assert [row["status"] for row in rows] == ["ok"] * 3
+    assert [row["bytes"] for row in rows] == [30, 60, len(b"file of alone.png")]
+    assert rows[0]["bpp"] == pytest.approx(8 * 30 / 24)
+    assert [row.get("pictures_in_file") for row in rows] == [2, 2, None]
+    assert sorted(path.name for path in tmp_path.rglob("*.lpc")) == ["alone.png.lpc", "pack-1.lpc"]
+    assert (tmp_path / "pack-1.lpc").read_bytes() == data
+
+
+def test_the_pictures_of_a_pack_get_their_names_back_beside_the_pack(tmp_path: Path) -> None:
+    job = FolderJob(tmp_path)
+    pack = DecodedPack("x/pack-1.lpc", (decoded("a.png"), decoded("b/c.jpg")), 48, 0.5)
+    end_step(ReconstructionWriter(job=job, output_name=decoded_name), pack)
+    assert sorted(path.relative_to(tmp_path / "x").as_posix() for path in tmp_path.rglob("*.png")) == [
+        "a.png",
+        "b/c.jpg.png",
+    ]
+    (row,) = job.rows([("x/pack-1.lpc", tmp_path / "x/pack-1.lpc")])
+    assert (row["status"], row["bytes"], row["bpp"], row["height"]) == ("ok", 48, pytest.approx(8.0), None)
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [(("a.jpg", "a.jpg.png"), "two of its pictures would become a.jpg.png"), (("../a.png", "b.png"), "outside")],
+)
+def test_a_pack_whose_names_cannot_be_given_back_fails_and_leaves_nothing_outside(
+    tmp_path: Path, names: tuple[str, str], fault: str
+) -> None:
+    job = FolderJob(tmp_path / "out")
+    pack = DecodedPack("pack-1.lpc", tuple(map(decoded, names)), 48, 0.5)
+    end_step(ReconstructionWriter(job=job, output_name=decoded_name), pack)
+    (row,) = job.rows([("pack-1.lpc", tmp_path / "pack-1.lpc")])
+    assert row["status"] == "failed"
+    assert fault in row["error"]
+    assert not list(tmp_path.glob("*.png"))

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pytest
+import torch
 
+from datamodules import pending_files
 from datamodules.file_listing import NamedFile
-from datamodules.pending_files import PendingFiles
+from datamodules.pending_files import Batches, PendingFiles
+from lightning_modules.codec import SourceImage
 
 ITEMS = [(name, Path(name)) for name in ("a", "b", "c")]
 
@@ -59,3 +63,15 @@ def test_lightning_claims_a_file_only_when_the_one_before_is_done() -> None:
     trainer = L.Trainer(accelerator="cpu", enable_model_summary=False, **settings)
     trainer.predict(Worker(queue.events), PendingFiles(ITEMS, read, queue), return_predictions=False)
     assert queue.events == ["claim a", "code a", "claim c", "code c"]
+
+
+def test_a_batch_ends_when_it_holds_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_files, "MOST_PIXELS", 20)
+    sides = {"a": 3, "b": 2, "c": 4, "d": 5, "e": 1}
+
+    def picture(item: NamedFile) -> SourceImage:
+        return SourceImage(item[0], torch.zeros(1, 3, sides[item[0]], sides[item[0]]))
+
+    files = PendingFiles([(name, Path(name)) for name in sides], picture, None)
+    assert [[one.name for one in batch] for batch in Batches(files, 3)] == [["a", "b", "c"], ["d"], ["e"]]
+    assert [[one.name for one in batch] for batch in Batches(files, 2)] == [["a", "b"], ["c", "d"], ["e"]]

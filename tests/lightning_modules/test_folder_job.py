@@ -13,6 +13,7 @@ import random
 import resource
 import signal
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -676,3 +677,67 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
+
+
+# ---- several inputs, one output
+
+
+PACK = b"two pictures in one file"
+
+
+def pack_all(output: Path, items: list[Item]) -> list[str]:
+    """One run that packs whatever it is handed, and the outcomes."""
+    taken = [name for name, _ in FolderJob(output, "packs").pending(items)]
+    job = FolderJob(output, "packs")
+    if taken:
+        chain = [zlib.crc32(PACK + " ".join(taken).encode()), len(taken)]
+        job.finish_together({name: {"chain": chain} for name in taken}, f"pack-{min(taken)}.lpc", PACK)
+    job.write_report(items)
+    return outcomes(FolderJob(output, "packs"), items)
+
+
+def test_a_pack_is_written_once_and_every_picture_of_it_is_done(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "in", {"a": 5, "b": 4})
+    assert pack_all(tmp_path / "out", items) == ["ok", "ok"]
+    assert outputs(tmp_path / "out") == {"pack-a.lpc": PACK}
+    assert pack_all(tmp_path / "out", items) == ["skipped", "skipped"]
+
+
+def test_one_changed_picture_means_packing_all_of_its_pack_again(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "in", {"a": 5, "b": 4})
+    pack_all(tmp_path / "out", items)
+    (tmp_path / "in" / "b").write_bytes(b"another")
+    assert pack_all(tmp_path / "out", items) == ["ok", "ok"]
+
+
+def test_a_damaged_pack_is_made_again(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "in", {"a": 5, "b": 4})
+    pack_all(tmp_path / "out", items)
+    (tmp_path / "out" / "pack-a.lpc").write_bytes(b"damaged")
+    assert [row["status"] for row in FolderJob(tmp_path / "out", "packs").rows(items)] == ["failed", "failed"]
+    assert pack_all(tmp_path / "out", items) == ["ok", "ok"]
+
+
+def test_files_that_a_pack_replaces_go_but_none_that_was_changed_since(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "in", {"a": 5, "b": 4})
+    run(tmp_path / "out", items)
+    (tmp_path / "out" / "b.lpc").write_bytes(b"somebody's own")
+    pack_all(tmp_path / "out", items)
+    assert outputs(tmp_path / "out") == {"pack-a.lpc": PACK, "b.lpc": b"somebody's own"}
+
+
+def test_an_input_is_done_only_while_all_that_came_of_it_is_there(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "in", {"a": 5})
+
+    def unpack_again() -> list[str]:
+        for name, _ in FolderJob(tmp_path / "out").pending(items):
+            job = FolderJob(tmp_path / "out")
+            job.attach(name, "second.lpc", b"second")
+            job.finish(name, "first.lpc", b"first", {})
+        return outcomes(FolderJob(tmp_path / "out"), items)
+
+    assert unpack_again() == ["ok"]
+    assert unpack_again() == ["skipped"]
+    (tmp_path / "out" / "second.lpc").unlink()
+    assert unpack_again() == ["ok"]
+    assert outputs(tmp_path / "out") == {"first.lpc": b"first", "second.lpc": b"second"}

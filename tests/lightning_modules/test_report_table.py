@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_modules.codec import REPORT_COLUMNS
+from lightning_modules.codec import PICTURES_IN_FILE, REPORT_COLUMNS
 from lightning_modules.journal import Row
 from lightning_modules.report_table import table, totals
 
@@ -33,3 +33,7 @@ def test_a_report_of_the_usual_columns_has_no_totals() -> None:
 @pytest.mark.parametrize(("value", "cell"), [(None, ""), (0.12345678, "0.123457"), (7, "7")])
 def test_cells_are_short_and_empty_for_what_is_not_known(value: object, cell: str) -> None:
     assert table([{"x": value, "y": 1}], ["x", "y"]) == f"x,y\n{cell},1\n"
+
+
+def test_how_many_pictures_share_a_file_is_no_rate_to_sum_up() -> None:
+    assert totals(ROWS, [*REPORT_COLUMNS, PICTURES_IN_FILE]) == []

@@ -122,7 +122,7 @@ def test_where_nothing_was_measured_there_is_no_picture(tmp_path: Path) -> None:
 
 def test_a_distance_has_a_panel_of_its_own_and_further_rates_have_none(tmp_path: Path) -> None:
     for number, lmbda in enumerate(("0.01", "0.02")):
-        further = {"dists": 0.1 * number, "bpp_net": 0.3}
+        further = {"dists": 0.1 * number, "bpp_net": 0.3, "bpp_bound": 0.2, "pictures_in_file": 8}
         write_job(tmp_path, number, [f"lmbda={lmbda}"], [{**picture("a.png"), "accounts": further}])
     table = rows(outcomes(tmp_path))
     panel = distance_panel(curves(table, "lmbda"), "lmbda", "dists")

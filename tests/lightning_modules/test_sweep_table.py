@@ -102,3 +102,29 @@ def test_further_columns_come_last_and_are_means_without_those_of_standard_error
     assert list(first)[-2:] == ["lpips_alex", "bpp_net"]
     assert (float(first["lpips_alex"]), float(first["bpp_net"])) == pytest.approx((0.3, 0.4))
     assert second["lpips_alex"] == ""
+
+
+def test_lossless_files_are_measured_in_bits_per_dimension_against_their_bound(tmp_path: Path) -> None:
+    for number, (coder, pack, initial) in enumerate([("irec", 50, 0.0), ("bits_back", None, 3.0)]):
+        accounts: dict[str, float] = {"bpp_bound": 9.0, **({"bpp_initial": initial} if initial else {})}
+        accounts |= {} if pack is None else {"pictures_in_file": pack}
+        one = {**picture("a.png", bpp=9.9), "psnr": "inf", "encode_seconds": 0.5, "decode_seconds": 0.25}
+        write_job(tmp_path, number, [f"coder={coder}"], [{**one, "accounts": accounts}])
+    table = table_of(tmp_path)
+    first, second = csv.DictReader(io.StringIO(summary_csv(table)))
+    names = ("bits_per_dimension", "bound_per_dimension", "overhead_percent", "initial_per_dimension")
+    assert [float(first[name]) for name in names] == pytest.approx([3.3, 3.0, 10.0, 0.0])
+    assert [float(second[name]) for name in names] == pytest.approx([3.3, 3.0, 10.0, 1.0])
+    shown = {column.header: list(column.cells) for column in summary_table(table).columns}
+    assert shown["bits per\ndimension"] == ["3.3000", "3.3000"]
+    assert shown["over\nbound, %"] == ["10.00", "10.00"]
+    assert shown["initial\nbits"] == ["0.0000", "1.0000"]
+    assert shown["pictures\nin a file"] == ["50", "-"]
+    assert (shown["s to\nencode"], shown["s to\ndecode"]) == (["0.500", "0.500"], ["0.250", "0.250"])
+
+
+def test_lossy_files_have_an_overhead_and_no_bits_per_dimension(tmp_path: Path) -> None:
+    write_job(tmp_path, 0, ["coder=irec"], [{**picture("a.png", bpp=0.2), "accounts": {"bpp_bound": 0.16}}])
+    headers = [column.header for column in summary_table(table_of(tmp_path)).columns]
+    assert "over\nbound, %" in headers
+    assert "ELBO" not in headers

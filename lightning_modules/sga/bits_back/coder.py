@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from lightning_modules.codec import Codec, Coded, CodingError, Latents
+from lightning_modules.codec import Codec, Coded, CodedPack, CodingError, Latents
 from lightning_modules.coding.bits_back import BackCodec
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
 from lightning_modules.sga.bits_back.settings import COARSEST, FINEST
@@ -18,39 +18,57 @@ Stream = Callable[[Sequence[Picture]], list[Coded]]
 
 
 class BitsBackCoder:
-    """stream: from pictures to sections; mode: its name, for codecs of other rooms. together, key: see `Coder`."""
+    """stream: from pictures to sections. together, pack, key: see `Coder`.
 
-    def __init__(self, stream: Stream, mode: str, together: int, key: str) -> None:
-        self.stream, self.mode, self.together, self.key = stream, mode, together, key
+    mode: the stream's name, cell_bits: cells of a latent are 2^cell_bits; both for codecs of other rooms.
+    """
+
+    def __init__(self, stream: Stream, mode: str, together: int, key: str, pack: int, cell_bits: int) -> None:
+        self.stream, self.mode, self.together = stream, mode, together
+        self.pack, self.cell_bits = pack, cell_bits
+        self.key = f"{key} {pack} {cell_bits}"
 
     def encode(self, codec: Codec, images: Sequence[Latents]) -> list[Coded]:
         if isinstance(codec, BitsBackCodec):
             return codec.encode_each(images, self.stream)
         if isinstance(codec, BackCodec):
-            return codec.encode_back(images, self.mode)
+            return codec.encode_back(images, self.mode, self.cell_bits)
         raise CodingError(f"{type(codec).__name__} has nothing to get bits back for; use coder=separate")
+
+    def encode_pack(self, codec: Codec, images: Sequence[Latents]) -> CodedPack:
+        if isinstance(codec, BackCodec):
+            return codec.encode_back_pack(images, self.cell_bits)
+        raise CodingError(f"{type(codec).__name__} has no files of several pictures with coder=bits_back")
 
 
 def bits_back_coder(
-    *, mode: str, payload: str | None, delta: float, seeded_delta: float, together: int
+    *,
+    mode: str,
+    payload: str | None,
+    delta: float,
+    seeded_delta: float,
+    together: int,
+    pack: int,
+    cell_bits: int,
 ) -> BitsBackCoder:
     """mode: single, chained or payload. payload: a file, of that mode only. together: pictures in a chain.
 
     delta: step of z's grid, a power of two; seeded_delta: that of pictures which pay for their initial bits.
+    pack, cell_bits: of other rooms' codecs, pictures in a file and the logarithm of the cells of a latent.
     """
     if (mode == "payload") != (payload is not None):
         raise CodingError(f"coder.mode={mode} with coder.payload={payload}: a payload goes with mode=payload alone")
     free, paid = _fineness("delta", delta), _fineness("seeded_delta", seeded_delta)
     match mode:
         case "single":
-            return BitsBackCoder(_each(partial(single, fineness=paid)), mode, 1, f"{mode} {paid}")
+            return BitsBackCoder(_each(partial(single, fineness=paid)), mode, pack, f"{mode} {paid}", pack, cell_bits)
         case "chained":
             stack = partial(chained, first=paid, others=free)
-            return BitsBackCoder(stack, mode, together, f"{mode} {paid} {free} {together}")
+            return BitsBackCoder(stack, mode, together, f"{mode} {paid} {free} {together}", pack, cell_bits)
         case "payload":
             data = _read(str(payload))
             carried = _each(partial(with_payload, fineness=free, data=data))
-            return BitsBackCoder(carried, mode, 1, f"{mode} {free} {zlib.crc32(data):08x}")
+            return BitsBackCoder(carried, mode, 1, f"{mode} {free} {zlib.crc32(data):08x}", 1, cell_bits)
     raise CodingError(f"coder.mode={mode}: choose single, chained or payload")
 
 

@@ -41,6 +41,7 @@ bitstreams = st.builds(
     alpha=st.none() | sections,
     icc=st.none() | sections,
     sections=st.lists(sections, min_size=1, max_size=5).map(tuple),
+    is_pack=st.just(False),
 )
 
 
@@ -75,6 +76,26 @@ def test_a_progressive_file_gives_as_many_sections_as_are_wanted(bitstream: Bits
     assert read(progressive.to_bytes(), leading=leading) == first
     other = bitstream._replace(progressive=False)
     assert read(other.to_bytes(), leading=leading) == other, "read whole"
+
+
+@settings(deadline=None)
+@given(bitstreams, sections)
+def test_a_pack_is_written_and_read_as_such(bitstream: Bitstream, further: Section) -> None:
+    own = bitstream.sections
+    pack = Bitstream(7, MODEL, bitstream.image_size, False, None, None, (further, *own), is_pack=True)
+    assert read(pack.to_bytes()) == pack
+
+
+def test_a_pack_has_a_directory_and_pictures_and_none_of_a_picture_s_flags() -> None:
+    with pytest.raises(ValueError, match="a section"):
+        _bitstream(b"x")._replace(is_pack=True).to_bytes()
+    data = bytearray(_bitstream(b"x", b"y")._replace(is_pack=True).to_bytes())
+    assert read(bytes(data)).is_pack
+    flags = data.index(16, 16)
+    for other in (17, 18, 20, 24):
+        data[flags] = other
+        with pytest.raises(DamagedFile, match="flags and section count"):
+            read(bytes(data))
 
 
 def test_everything_but_the_payload_of_a_hyperprior_file_takes_at_most_40_bytes() -> None:

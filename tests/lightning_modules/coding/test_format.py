@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 
 from lightning_modules.codec import Section
 from lightning_modules.coding.ans import AnsStack
-from lightning_modules.coding.container import Bitstream, content_crc
+from lightning_modules.coding.container import Bitstream, content_crc, read
+from lightning_modules.coding.pack_directory import read_directory
 from lightning_modules.coding.side_data import pack_alpha, pack_profile
 from lightning_modules.coding.tables import CodingTables, gaussian_tables
 
@@ -191,6 +192,31 @@ def test_the_pages_tables_are_the_examples() -> None:
     assert [(int(lowest), list(map(int, row.split(", ")))) for _, lowest, row in rows] == TABLES
     assert f"`{' '.join(map(str, SYMBOLS))}`" in PAGE
     assert f"`{' '.join(map(str, INDICES))}`" in PAGE
+
+
+def parse_directory(payload: bytes) -> list[tuple[str, int, int, int, int, int]]:
+    """Section 1.1 of the page, for numbers below 128: name, height, width, gray, alpha, profile."""
+    plain = zlib.decompress(payload)
+    count = plain[0]
+    columns = [plain[1 + k * count : 1 + (k + 1) * count] for k in range(5)]
+    names = plain[1 + 5 * count :].decode().split("\0")
+    return list(zip(names[:-1], *columns, strict=True))
+
+
+def test_the_page_s_pack_is_read_alike_by_the_framework_and_by_a_second_decoder() -> None:
+    data = bytes.fromhex("".join(line.split("  ")[0] for line in _blocks()[2]))
+    parsed, found = parse(data), read(data)
+    assert found.is_pack == (parsed.flags == 16)
+    assert (found.image_size, found.fingerprint.hex()) == (parsed.size, parsed.model)
+    assert found.sections == tuple(Section(*section) for section in parsed.sections)
+    directory, latents = found.sections
+    assert [(*entry[:1], *entry.size, *entry[2:]) for entry in read_directory(directory, 0)] == [
+        ("a.png", 2, 3, 0, 0, 0),
+        ("b.png", 2, 3, 1, 0, 0),
+    ]
+    assert parse_directory(directory.payload) == [("a.png", 2, 3, 0, 0, 0), ("b.png", 2, 3, 1, 0, 0)]
+    assert f"`{zlib.decompress(directory.payload).hex(' ')}`" in PAGE
+    assert Stack(latents.payload).array(INDICES, TABLES) == SYMBOLS
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -49,5 +49,5 @@ def disturbed(codec: Codec) -> Codec:
     with torch.no_grad():
         found = codec.observe(picture(64, 64), analytic, torch.randn_like)
         for _ in range(300):
-            codec.remember_kl(found.kl)
+            codec.remember_kl(found.kl, momentum=0.99)
     return codec.eval()

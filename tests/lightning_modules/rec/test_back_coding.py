@@ -11,10 +11,12 @@ import torch
 from lightning_modules.codec import Coded, CodingError, DamagedFile
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back import BackCodec, seeded_bytes, stack_of
-from lightning_modules.rec import back_files, decisions
+from lightning_modules.rec import decisions
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.rec.quantile_code import PosteriorCells, edges, middles
 from tests.lightning_modules.rec.small_codecs import lossless_codec, lossy_codec, picture
+
+CELL_BITS = 6
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def codec() -> LosslessCodec:
 
 @pytest.fixture(scope="module")
 def coded(codec: LosslessCodec) -> Coded:
-    return codec.encode_back([codec.analyze(picture(32, 32))], "single")[0]
+    return codec.encode_back([codec.analyze(picture(32, 32))], "single", CELL_BITS)[0]
 
 
 # ---- the grid
@@ -66,25 +68,22 @@ def test_popping_under_a_posterior_draws_from_it_and_pushing_restores_the_stack(
 # ---- files
 
 
-def alone(codec: LosslessCodec, x: torch.Tensor) -> Coded:
-    (coded,) = codec.encode_back([codec.analyze(x)], "single")
+def alone(codec: LosslessCodec, x: torch.Tensor, cell_bits: int = CELL_BITS) -> Coded:
+    (coded,) = codec.encode_back([codec.analyze(x)], "single", cell_bits)
     return coded
 
 
 @pytest.mark.parametrize("bits", [1, 6, 12])
 @pytest.mark.parametrize("size", [(1, 1), (33, 47)])
-def test_a_picture_comes_back_exactly(
-    codec: LosslessCodec, size: tuple[int, int], bits: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(back_files, "CELL_BITS", bits)
+def test_a_picture_comes_back_exactly(codec: LosslessCodec, size: tuple[int, int], bits: int) -> None:
     x = picture(*size)
-    assert torch.equal(codec.decode(alone(codec, x).sections, size), x)
+    assert torch.equal(codec.decode(alone(codec, x, bits).sections, size), x)
 
 
 def test_a_chain_pays_initial_bits_once_and_comes_back_as_a_whole(codec: LosslessCodec) -> None:
     sizes = [(8, 8), (33, 47), (1, 1)]
     pictures = [picture(*size, seed=k) for k, size in enumerate(sizes)]
-    coded = codec.encode_back([codec.analyze(x) for x in pictures], "chained")
+    coded = codec.encode_back([codec.analyze(x) for x in pictures], "chained", CELL_BITS)
     assert [one.accounts["initial"] > 0 for one in coded] == [True, False, False]
     total = sum(8 * len(one.sections[0].payload) for one in coded)
     assert total == pytest.approx(sum(sum(one.bits.values()) for one in coded) + 3 * 80, abs=200)
@@ -99,7 +98,9 @@ def test_a_chain_pays_initial_bits_once_and_comes_back_as_a_whole(codec: Lossles
 
 
 def test_kinds_of_files_are_read_together(codec: LosslessCodec, coded: Coded) -> None:
-    others = codec.encode_back([codec.analyze(picture(8, 8)), codec.analyze(picture(8, 8, seed=1))], "chained")
+    others = codec.encode_back(
+        [codec.analyze(picture(8, 8)), codec.analyze(picture(8, 8, seed=1))], "chained", CELL_BITS
+    )
     plain = codec.encode(codec.analyze(picture(8, 8)))
     files = [
         (others[1].sections, (8, 8)),
@@ -113,7 +114,7 @@ def test_kinds_of_files_are_read_together(codec: LosslessCodec, coded: Coded) ->
 
 def test_a_payload_of_the_users_own_is_refused(codec: LosslessCodec) -> None:
     with pytest.raises(CodingError, match="mode=payload: lossless models of relative entropy coding have single and"):
-        codec.encode_back([codec.analyze(picture(8, 8))], "payload")
+        codec.encode_back([codec.analyze(picture(8, 8))], "payload", CELL_BITS)
 
 
 def test_gray_comes_back_exactly(codec: LosslessCodec) -> None:

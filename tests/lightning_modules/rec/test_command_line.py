@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lightning_modules.checkpoints.packaged_model import save_model
-from tests.command_line import DECOMPRESS, refuse, report, succeed
+from tests.command_line import DECOMPRESS, refuse, report, run, succeed
 from tests.lightning_modules.rec.small_codecs import lossless_codec, lossy_codec, picture
 
 SIZES = {"a.png": (32, 32), "b/odd.png": (33, 47), "gray.png": (20, 16)}
@@ -48,6 +48,34 @@ def test_lossless_files_give_every_pixel_back(coder: str, photos: Path, models: 
         with Image.open(photos / name) as before, Image.open(tmp_path / "out" / name) as after:
             assert after.mode == before.mode
             assert np.array_equal(np.array(after), np.array(before))
+
+
+@pytest.mark.slow
+def test_a_folder_in_packs_comes_back_whole(photos: Path, models: Path, tmp_path: Path) -> None:
+    job = (*LOSSLESS, f"ckpt={models / 'lossless.safetensors'}", f"input={photos}", f"output={tmp_path / 'files'}")
+    cache = {"LATENTPRESS_CACHE": str(tmp_path / "cache")}
+    succeed(*job, **cache)
+    alone = {path.name for path in (tmp_path / "files").rglob("*.lpc")}
+    assert len(alone) == len(SIZES)
+    succeed(*job, "coder.pack=64", **cache)
+    (pack,) = (tmp_path / "files").rglob("*.lpc")
+    rows = report(tmp_path / "files")
+    assert sum(int(row["bytes"]) for row in rows.values()) == pack.stat().st_size
+    assert {name: row["psnr"] for name, row in rows.items()} == dict.fromkeys(SIZES, "inf")
+    written = pack.stat().st_mtime_ns
+    succeed(*job, "coder.pack=64", **cache)
+    assert {row["status"] for row in report(tmp_path / "files").values()} == {"skipped"}
+    assert pack.stat().st_mtime_ns == written
+    succeed(*DECOMPRESS, f"input={tmp_path / 'files'}", f"output={tmp_path / 'out'}", **cache)
+    for name in SIZES:
+        with Image.open(photos / name) as before, Image.open(tmp_path / "out" / name) as after:
+            assert after.mode == before.mode
+            assert np.array_equal(np.array(after), np.array(before))
+    pack.write_bytes(pack.read_bytes()[:-1])
+    done = run(*DECOMPRESS, f"input={tmp_path / 'files'}", f"output={tmp_path / 'out2'}", **cache)
+    assert done.returncode == 1
+    (row,) = report(tmp_path / "out2").values()
+    assert row["error"] == f"{pack.name}: damaged: the file is cut off; get another copy of the file"
 
 
 @pytest.mark.slow

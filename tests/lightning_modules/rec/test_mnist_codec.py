@@ -11,11 +11,13 @@ from lightning_modules.rec.mnist_codec import MnistCodec
 from lightning_modules.rec.mnist_vae import UNIT_SPREAD
 from tests.lightning_modules.rec.small_codecs import lossless_codec, picture
 
+NORMAL = {"kind": "standard_normal"}
+
 
 @pytest.fixture(scope="module")
 def codec() -> MnistCodec:
     torch.manual_seed(0)
-    return MnistCodec(width=16, latents=5).eval()
+    return MnistCodec(width=16, latents=5, prior=NORMAL).eval()
 
 
 @pytest.mark.parametrize("size", [(28, 28), (1, 1), (30, 57)])
@@ -28,7 +30,7 @@ def test_a_picture_comes_back_in_black_and_white(codec: MnistCodec, size: tuple[
 def test_the_paper_s_model_has_the_sizes_of_its_perceptrons() -> None:
     encoder = 784 * 300 + 300 + 300 * 300 + 300 + 300 * 100 + 100
     decoder = 50 * 300 + 300 + 300 * 300 + 300 + 300 * 784 + 784
-    codec = MnistCodec(width=300, latents=50)
+    codec = MnistCodec(width=300, latents=50, prior=NORMAL)
     assert sum(parameter.numel() for parameter in codec.parameters()) == encoder + decoder == 697_484
 
 

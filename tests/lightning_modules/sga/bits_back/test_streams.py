@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_modules.codec import Chain, CodingError, ImageSize, Latents, PixelFormat
 from lightning_modules.coding.coder import pack_each
+from lightning_modules.coding.pack import Named
 from lightning_modules.coding.picture import unpack_each
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
@@ -31,13 +32,22 @@ def images(bits_back_codec: BitsBackCodec) -> list[Latents]:
     ]
 
 
+OF_OTHER_ROOMS = {"pack": 1, "cell_bits": 6}
+
+
 def coder(mode: str, payload: Path | None = None, delta: float = 0.25, seeded_delta: float = 1.0) -> BitsBackCoder:
     file = None if payload is None else str(payload)
-    return bits_back_coder(mode=mode, payload=file, delta=delta, seeded_delta=seeded_delta, together=24)
+    return bits_back_coder(
+        mode=mode, payload=file, delta=delta, seeded_delta=seeded_delta, together=24, **OF_OTHER_ROOMS
+    )
 
 
 def files_of(codec: BitsBackCodec, images: list[Latents], of: BitsBackCoder) -> list[bytes]:
-    return [packed.data for packed in pack_each(of, codec, images, [PixelFormat()] * len(images))]
+    return [packed.data for packed in pack_each(of, codec, named(images))]
+
+
+def named(images: list[Latents]) -> list[Named]:
+    return [Named(f"{number}.png", latents, PixelFormat()) for number, latents in enumerate(images)]
 
 
 def x_hats(codec: BitsBackCodec, files: list[bytes]) -> list[Tensor]:
@@ -90,10 +100,10 @@ def test_a_damaged_chain_does_not_take_others_along(bits_back_codec: BitsBackCod
 
 
 def test_each_file_names_its_chain(bits_back_codec: BitsBackCodec, images: list[Latents]) -> None:
-    packed = pack_each(coder("chained"), bits_back_codec, images, [PixelFormat()] * 5)
+    packed = pack_each(coder("chained"), bits_back_codec, named(images))
     assert len({one.chain for one in packed}) == 1
     assert packed[0].chain == Chain(packed[0].chain.mark if packed[0].chain else 0, 5)
-    (alone,) = pack_each(coder("single"), bits_back_codec, images[:1], [PixelFormat()])
+    (alone,) = pack_each(coder("single"), bits_back_codec, named(images[:1]))
     assert alone.chain is None
 
 
@@ -103,7 +113,7 @@ def test_a_payload_comes_back_byte_for_byte(
 ) -> None:
     data = np.random.default_rng(length).bytes(length)
     (tmp_path / "file").write_bytes(data)
-    packed = pack_each(coder("payload", tmp_path / "file"), bits_back_codec, images[:1], [PixelFormat()])
+    packed = pack_each(coder("payload", tmp_path / "file"), bits_back_codec, named(images[:1]))
     (picture,) = unpack_each([packed[0].data], bits_back_codec)
     assert not isinstance(picture, CodingError)
     assert picture.format.carried == data
@@ -136,6 +146,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], words
         "delta": 0.25,
         "seeded_delta": 1.0,
         "together": 1,
+        **OF_OTHER_ROOMS,
         **settings,
     }
     with pytest.raises(CodingError, match=words):
