@@ -10,17 +10,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lightning_modules.chart import Panel, Point, Series, draw, is_wide
-from lightning_modules.sweep_table import AGAINST_BOUND, Row, further_columns, job_name
+from lightning_modules.sweep_table import Row, distance_columns, job_name
 
 MOST_NAMES = 40
 """Where there are more points, only the ends of curves are named."""
 
 RATE_SETTINGS = {"lmbda", "target_bpp", "target_psnr"}
 """Settings, by the last part of their names, that move along a rate-distortion curve."""
-
-
-RATE_PREFIX = "bpp_"
-"""Begins the names of columns that are rates, not distances."""
 
 
 class Curve(NamedTuple):
@@ -38,9 +34,7 @@ def summary_figure(table: Sequence[Row]) -> bytes | None:
     studied = studied_setting(measured)
     found = curves(measured, studied)
     panels = [rate_distortion_panel(found, studied)]
-    further = [name for name in further_columns(measured) if not name.startswith(RATE_PREFIX)]
-    distances = [name for name in further if name not in AGAINST_BOUND]
-    panels += [distance_panel(found, studied, name) for name in distances]
+    panels += [distance_panel(found, studied, name) for name in distance_columns(measured)]
     if studied is not None and all(row.outcome.means.loss is not None for row in measured):
         panels.append(loss_panel(found, studied))
     return draw(panels)

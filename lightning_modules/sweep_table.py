@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rich import box
@@ -35,6 +35,9 @@ AGAINST_BOUND = {
     "decode_seconds": ("s to\ndecode", ".3f"),
 }
 """The same of columns that only codecs with a bound have; shown where a job has them."""
+
+RATE_PREFIX = "bpp_"
+"""Begins the names of columns that are rates, which are not shown."""
 
 LONGEST = 24
 """Characters of a setting that no table cuts into lines."""
@@ -92,6 +95,11 @@ def further_columns(table: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in table for name in row.outcome.means.further))
 
 
+def distance_columns(table: Sequence[Row]) -> list[str]:
+    """Those of them that say how far decoded pictures are from their originals, by the names of `metrics=`."""
+    return [name for name in further_columns(table) if not name.startswith(RATE_PREFIX) and name not in AGAINST_BOUND]
+
+
 def summary_table(table: Sequence[Row]) -> Table:
     """To print."""
     relative = any(row.loss_percent is not None for row in table)
@@ -101,13 +109,20 @@ def summary_table(table: Sequence[Row]) -> Table:
         longest = max(len(name), *(len(value) for value in column))
         shown.add_column(name, overflow="fold", min_width=min(longest, LONGEST))
     titles = [title for title, _ in SHOWN.values()]
-    bounds = [column for column in AGAINST_BOUND if column in further_columns(table)]
-    of_bounds = [AGAINST_BOUND[column][0] for column in bounds]
+    further = {name: (name, ".4f") for name in distance_columns(table)}
+    further |= {name: shown_as for name, shown_as in AGAINST_BOUND.items() if name in further_columns(table)}
     relatives = ["% of\namortised"] if relative else []
-    for title in ("pictures", "failed", *titles, *relatives, "s per\npicture", *of_bounds):
+    for title in (
+        "pictures",
+        "failed",
+        *titles,
+        *relatives,
+        "s per\npicture",
+        *(title for title, _ in further.values()),
+    ):
         shown.add_column(title, justify="right", no_wrap=True)
     for row in table:
-        cells: list[Text | str] = [*_settings_or_job(row), *_shown_cells(row, relative), *_bound_cells(row, bounds)]
+        cells: list[Text | str] = [*_settings_or_job(row), *_shown_cells(row, relative), *_further_cells(row, further)]
         shown.add_row(*cells, style="red" if row.outcome.job.error else "")
     return shown
 
@@ -135,9 +150,9 @@ def _shown_cells(row: Row, relative: bool) -> list[str]:
     return [str(len(outcome.pictures)), str(outcome.failed), *values, *percent, _layout(means.seconds, ".2f")]
 
 
-def _bound_cells(row: Row, columns: Sequence[str]) -> list[str]:
+def _further_cells(row: Row, columns: Mapping[str, tuple[str, str]]) -> list[str]:
     found = row.outcome.means.further
-    return [_layout(found.get(column), AGAINST_BOUND[column][1]) for column in columns]
+    return [_layout(found.get(column), layout) for column, (_, layout) in columns.items()]
 
 
 def notes(table: Sequence[Row]) -> str:

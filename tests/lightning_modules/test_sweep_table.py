@@ -102,6 +102,9 @@ def test_further_columns_come_last_and_are_means_without_those_of_standard_error
     assert list(first)[-2:] == ["lpips_alex", "bpp_net"]
     assert (float(first["lpips_alex"]), float(first["bpp_net"])) == pytest.approx((0.3, 0.4))
     assert second["lpips_alex"] == ""
+    shown = {column.header: [*column.cells] for column in summary_table(table).columns}
+    assert shown["lpips_alex"] == ["0.3000", "-"]
+    assert "bpp_net" not in shown
 
 
 def test_lossless_files_are_measured_in_bits_per_dimension_against_their_bound(tmp_path: Path) -> None:
