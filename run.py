@@ -296,6 +296,14 @@ def report_results(cfg: DictConfig) -> None:
     build(cfg.task.report).run([Path(str(path)) for path in given], Path(cfg.output))
 
 
+def fetch(cfg: DictConfig) -> None:
+    """Weights of others into the cache; without names, what there is and what is there already."""
+    catalogue = build(cfg.task.catalogue)
+    names = [cfg.weights] if isinstance(cfg.weights, str) else list(cfg.weights or [])
+    for line in catalogue.fetch(names) if names else catalogue.listing():
+        print(line, flush=True)
+
+
 def doctor(cfg: DictConfig) -> None:
     """What this machine offers, and whether files decode to the same integers under all its circumstances."""
     examination = build(cfg.task.doctor)
@@ -315,6 +323,7 @@ TASKS: dict[str, Callable[[DictConfig], None]] = {
     "demo": demo,
     "baselines": baselines,
     "report": report_results,
+    "fetch": fetch,
     "doctor": doctor,
 }
 FOLDER_TASKS = {"compress", "decompress", "truncate", "demo"}
