@@ -159,6 +159,13 @@ def load_codec(cfg: DictConfig) -> Any:
     return load(str(cfg.ckpt), codec_class, lmbda=cfg.lmbda, cache_dir=Path(cfg.paths.cache_dir))
 
 
+def codec_classes(cfg: DictConfig) -> list[type]:
+    """Those of all rooms; the experiment's first, which counts where weights fit several."""
+    modules = [OmegaConf.load(path) for path in sorted(CONF.glob("module/*.yaml"))]
+    names = [cfg.module.codec._target_, *(OmegaConf.select(module, "codec._target_") for module in modules)]
+    return [hydra.utils.get_class(name) for name in dict.fromkeys(names) if name]
+
+
 def build_module(cfg: DictConfig, codec: Any) -> Any:
     return build(cfg.module, codec=None, _partial_=True)(codec=codec)
 
@@ -304,6 +311,15 @@ def fetch(cfg: DictConfig) -> None:
         print(line, flush=True)
 
 
+def import_model(cfg: DictConfig) -> None:
+    """A checkpoint of any known layout as a packaged model."""
+    recognised = build(cfg.task.recognise)(Path(cfg.ckpt).expanduser(), codec_classes(cfg), lmbda=cfg.lmbda)
+    print("\n".join(recognised.lines()))
+    path = Path(cfg.output)
+    recognised.package(path)
+    print(f"model: {path}, {path.stat().st_size:,} bytes")
+
+
 def doctor(cfg: DictConfig) -> None:
     """What this machine offers, and whether files decode to the same integers under all its circumstances."""
     examination = build(cfg.task.doctor)
@@ -324,6 +340,7 @@ TASKS: dict[str, Callable[[DictConfig], None]] = {
     "baselines": baselines,
     "report": report_results,
     "fetch": fetch,
+    "import": import_model,
     "doctor": doctor,
 }
 FOLDER_TASKS = {"compress", "decompress", "truncate", "demo"}
@@ -337,6 +354,7 @@ NEEDS = {
     "truncate": ["input", "output"],
     "baselines": ["input", "output"],
     "report": ["input", "output"],
+    "import": ["ckpt", "output"],
 }
 """Settings without which a task cannot begin."""
 

@@ -46,7 +46,7 @@ def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: 
         codec = codec_class.from_weights(state, lmbda=lmbda)
     except CodingError as error:
         raise CodingError(f"{where}: {error}; {remedy}") from error
-    _require_finite(codec, where)
+    require_finite(codec, where)
     codec.update()
     return codec.eval()
 
@@ -113,7 +113,8 @@ def _zoo_url(name: str) -> str:
         ) from error
 
 
-def _require_finite(codec: Codec, where: str) -> None:
+def require_finite(codec: Codec, where: str) -> None:
+    """Raises `CodingError` for weights of a training that has diverged. where: what they are read from."""
     for name, parameter in codec.named_parameters():
         if not torch.isfinite(parameter).all():
             raise CodingError(f"{where}: {name} is not finite, its training diverged; take an earlier checkpoint")
