@@ -161,9 +161,13 @@ def load_codec(cfg: DictConfig) -> Any:
 
 def codec_classes(cfg: DictConfig) -> list[type]:
     """Those of all rooms; the experiment's first, which counts where weights fit several."""
-    modules = [OmegaConf.load(path) for path in sorted(CONF.glob("module/*.yaml"))]
+    modules = [OmegaConf.load(path) for path in module_files()]
     names = [cfg.module.codec._target_, *(OmegaConf.select(module, "codec._target_") for module in modules)]
     return [hydra.utils.get_class(name) for name in dict.fromkeys(names) if name]
+
+
+def module_files() -> list[Path]:
+    return sorted(CONF.glob("module/*.yaml"))
 
 
 def build_module(cfg: DictConfig, codec: Any) -> Any:
@@ -320,6 +324,36 @@ def import_model(cfg: DictConfig) -> None:
     print(f"model: {path}, {path.stat().st_size:,} bytes")
 
 
+def card(cfg: DictConfig) -> None:
+    """A model, packaged, with a card of what is known of it."""
+    given = [cfg.input] if isinstance(cfg.input, str) else list(cfg.input or [])
+    for path in build(cfg.task.card).write(subject(cfg), [Path(str(one)) for one in given], Path(cfg.output)):
+        print(f"{path.stem}: {path}")
+
+
+def subject(cfg: DictConfig) -> Any:
+    """What a card is about: the model that `ckpt` names, whatever class it is of."""
+    from lightning_modules.checkpoints.checkpoint import locate
+    from lightning_modules.checkpoints.model_card import Subject
+    from lightning_modules.checkpoints.packaged_model import is_packaged, load_model
+
+    classes = codec_classes(cfg)
+    path = locate(str(cfg.ckpt), classes[0], lmbda=cfg.lmbda, cache_dir=Path(cfg.paths.cache_dir))
+    if is_packaged(path):
+        return Subject(codec := load_model(path), str(cfg.ckpt), path, choice_for(cfg, codec))
+    found = build(cfg.task.recognise)(path, classes, lmbda=cfg.lmbda)
+    return Subject(found.codec, str(cfg.ckpt), path, choice_for(cfg, found.codec), found.lines())
+
+
+def choice_for(cfg: DictConfig, codec: Any) -> str:
+    """The words of a command line that make a codec's class the one that is loaded."""
+    if isinstance(codec, hydra.utils.get_class(cfg.module.codec._target_)):
+        return f"experiment={HydraConfig.get().runtime.choices['experiment']}"
+    wanted = f"{type(codec).__module__}.{type(codec).__qualname__}"
+    modules = {path.stem: OmegaConf.select(OmegaConf.load(path), "codec._target_") for path in module_files()}
+    return next((f"module={name}" for name, target in modules.items() if target == wanted), "")
+
+
 def doctor(cfg: DictConfig) -> None:
     """What this machine offers, and whether files decode to the same integers under all its circumstances."""
     examination = build(cfg.task.doctor)
@@ -341,6 +375,7 @@ TASKS: dict[str, Callable[[DictConfig], None]] = {
     "report": report_results,
     "fetch": fetch,
     "import": import_model,
+    "card": card,
     "doctor": doctor,
 }
 FOLDER_TASKS = {"compress", "decompress", "truncate", "demo"}
@@ -355,6 +390,7 @@ NEEDS = {
     "baselines": ["input", "output"],
     "report": ["input", "output"],
     "import": ["ckpt", "output"],
+    "card": ["ckpt", "output"],
 }
 """Settings without which a task cannot begin."""
 
