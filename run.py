@@ -185,7 +185,7 @@ def build_trainer(cfg: DictConfig) -> Any:
 
 
 def fit(cfg: DictConfig) -> None:
-    """Train, or go on training; then test the best checkpoint and leave it as a packaged model."""
+    """Train, or go on training; then test the best checkpoint and leave it as a packaged model with its card."""
     from lightning_modules.checkpoints.packaged_model import save_model
 
     trainer, datamodule, codec = build_trainer(cfg), build(cfg.task.datamodule), build_codec(cfg)
@@ -198,6 +198,19 @@ def fit(cfg: DictConfig) -> None:
         path = Path(cfg.paths.output_dir) / MODEL_FILE
         save_model(codec, path)
         print(f"model: {path}")
+        present(cfg, trainer, codec, path)
+
+
+def present(cfg: DictConfig, trainer: Any, codec: Any, model: Path) -> None:
+    """The card beside a trained model, and both in the loggers. A run of before there were cards has none."""
+    if "card" not in cfg.task:
+        return
+    from callbacks.logged_files import log_model
+    from lightning_modules.checkpoints.model_card import Subject
+
+    files = build(cfg.task.card).write(Subject(codec, str(model), model, choice_for(cfg, codec)), [], model.parent)
+    for logger in trainer.loggers:
+        log_model(logger, files)
 
 
 def test(cfg: DictConfig) -> None:
@@ -302,9 +315,13 @@ def baselines(cfg: DictConfig) -> None:
 
 
 def report_results(cfg: DictConfig) -> None:
-    """Curves, differences and tables of what runs have left, as a page, a picture and data."""
+    """Curves, differences and tables of what runs have left, as a page, a picture and data; also in the loggers."""
+    from callbacks.logged_files import log_report
+
     given = [cfg.input] if isinstance(cfg.input, str) else cfg.input
     build(cfg.task.report).run([Path(str(path)) for path in given], Path(cfg.output))
+    for logger in build_each(cfg.logger):
+        log_report(logger, Path(cfg.output))
 
 
 def fetch(cfg: DictConfig) -> None:

@@ -121,6 +121,13 @@ class RecCodec(Codec):
         kl = torch.stack([level.flatten(1).sum(1) for level in found.kl]).sum(0)
         return self.estimate_from(x, found.state, kl / LN2)
 
+    @full_precision
+    def bits_where(self, x: Tensor) -> dict[str, Tensor]:
+        """Relative entropy of each level, `z0` the topmost, with one sample of the posteriors."""
+        generator = torch.Generator().manual_seed(0)
+        found = self.observe(x, analytic, lambda like: torch.randn(like.shape, generator=generator).to(like))
+        return {f"z{level}": kl / LN2 for level, kl in enumerate(found.kl)}
+
     @abstractmethod
     def estimate_from(self, x: Tensor, state: Tensor, kl_bits: Tensor) -> Estimate:
         """state: of `generate` for the picture continued to the stride. kl_bits: (B,)."""
