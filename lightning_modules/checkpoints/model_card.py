@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +81,7 @@ class ModelCard:
         return {
             "name": model.parent.name if training is None else training.config.get("name", model.parent.name),
             "codec": type(codec).__name__,
-            "what": (type(codec).__doc__ or "").strip().partition("\n")[0],
+            "what": (sys.modules[type(codec).__module__].__doc__ or "").strip().partition("\n")[0],
             "hyperparameters": codec.hyperparameters,
             "parameters": sum(parameter.numel() for parameter in codec.parameters()),
             "complexity": self._complexity(codec, training),

@@ -79,6 +79,7 @@ def test_the_identity_is_that_of_the_file_beside_the_card(
     assert facts["file"]["sha256"] == hashlib.sha256(exported.read_bytes()).hexdigest()
     assert facts["parameters"] == sum(parameter.numel() for parameter in codec.parameters())
     assert facts["hyperparameters"] == {"N": 8, "M": 12, "lmbda": 0.01}
+    assert facts["what"].startswith("The mean-scale hyperprior as a codec")
 
 
 def test_the_training_is_told_from_its_run_folder(codec: HyperpriorCodec, run_folder: Path, tmp_path: Path) -> None:
