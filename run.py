@@ -159,6 +159,17 @@ def load_codec(cfg: DictConfig) -> Any:
     return load(str(cfg.ckpt), codec_class, lmbda=cfg.lmbda, cache_dir=Path(cfg.paths.cache_dir))
 
 
+def codec_classes(cfg: DictConfig) -> list[type]:
+    """Those of all rooms; the experiment's first, which counts where weights fit several."""
+    modules = [OmegaConf.load(path) for path in module_files()]
+    names = [cfg.module.codec._target_, *(OmegaConf.select(module, "codec._target_") for module in modules)]
+    return [hydra.utils.get_class(name) for name in dict.fromkeys(names) if name]
+
+
+def module_files() -> list[Path]:
+    return sorted(CONF.glob("module/*.yaml"))
+
+
 def build_module(cfg: DictConfig, codec: Any) -> Any:
     return build(cfg.module, codec=None, _partial_=True)(codec=codec)
 
@@ -174,7 +185,7 @@ def build_trainer(cfg: DictConfig) -> Any:
 
 
 def fit(cfg: DictConfig) -> None:
-    """Train, or go on training; then test the best checkpoint and leave it as a packaged model."""
+    """Train, or go on training; then test the best checkpoint and leave it as a packaged model with its card."""
     from lightning_modules.checkpoints.packaged_model import save_model
 
     trainer, datamodule, codec = build_trainer(cfg), build(cfg.task.datamodule), build_codec(cfg)
@@ -187,6 +198,19 @@ def fit(cfg: DictConfig) -> None:
         path = Path(cfg.paths.output_dir) / MODEL_FILE
         save_model(codec, path)
         print(f"model: {path}")
+        present(cfg, trainer, codec, path)
+
+
+def present(cfg: DictConfig, trainer: Any, codec: Any, model: Path) -> None:
+    """The card beside a trained model, and both in the loggers. A run of before there were cards has none."""
+    if "card" not in cfg.task:
+        return
+    from callbacks.logged_files import log_model
+    from lightning_modules.checkpoints.model_card import Subject
+
+    files = build(cfg.task.card).write(Subject(codec, str(model), model, choice_for(cfg, codec)), [], model.parent)
+    for logger in trainer.loggers:
+        log_model(logger, files)
 
 
 def test(cfg: DictConfig) -> None:
@@ -291,9 +315,60 @@ def baselines(cfg: DictConfig) -> None:
 
 
 def report_results(cfg: DictConfig) -> None:
-    """Curves, differences and tables of what runs have left, as a page, a picture and data."""
+    """Curves, differences and tables of what runs have left, as a page, a picture and data; also in the loggers."""
+    from callbacks.logged_files import log_report
+
     given = [cfg.input] if isinstance(cfg.input, str) else cfg.input
     build(cfg.task.report).run([Path(str(path)) for path in given], Path(cfg.output))
+    for logger in build_each(cfg.logger):
+        log_report(logger, Path(cfg.output))
+
+
+def fetch(cfg: DictConfig) -> None:
+    """Weights of others into the cache; without names, what there is and what is there already."""
+    catalogue = build(cfg.task.catalogue)
+    names = [cfg.weights] if isinstance(cfg.weights, str) else list(cfg.weights or [])
+    for line in catalogue.fetch(names) if names else catalogue.listing():
+        print(line, flush=True)
+
+
+def import_model(cfg: DictConfig) -> None:
+    """A checkpoint of any known layout as a packaged model."""
+    recognised = build(cfg.task.recognise)(Path(cfg.ckpt).expanduser(), codec_classes(cfg), lmbda=cfg.lmbda)
+    print("\n".join(recognised.lines()))
+    path = Path(cfg.output)
+    recognised.package(path)
+    print(f"model: {path}, {path.stat().st_size:,} bytes")
+
+
+def card(cfg: DictConfig) -> None:
+    """A model, packaged, with a card of what is known of it."""
+    given = [cfg.input] if isinstance(cfg.input, str) else list(cfg.input or [])
+    for path in build(cfg.task.card).write(subject(cfg), [Path(str(one)) for one in given], Path(cfg.output)):
+        print(f"{path.stem}: {path}")
+
+
+def subject(cfg: DictConfig) -> Any:
+    """What a card is about: the model that `ckpt` names, whatever class it is of."""
+    from lightning_modules.checkpoints.checkpoint import locate
+    from lightning_modules.checkpoints.model_card import Subject
+    from lightning_modules.checkpoints.packaged_model import is_packaged, load_model
+
+    classes = codec_classes(cfg)
+    path = locate(str(cfg.ckpt), classes[0], lmbda=cfg.lmbda, cache_dir=Path(cfg.paths.cache_dir))
+    if is_packaged(path):
+        return Subject(codec := load_model(path), str(cfg.ckpt), path, choice_for(cfg, codec))
+    found = build(cfg.task.recognise)(path, classes, lmbda=cfg.lmbda)
+    return Subject(found.codec, str(cfg.ckpt), path, choice_for(cfg, found.codec), found.lines())
+
+
+def choice_for(cfg: DictConfig, codec: Any) -> str:
+    """The words of a command line that make a codec's class the one that is loaded."""
+    if isinstance(codec, hydra.utils.get_class(cfg.module.codec._target_)):
+        return f"experiment={HydraConfig.get().runtime.choices['experiment']}"
+    wanted = f"{type(codec).__module__}.{type(codec).__qualname__}"
+    modules = {path.stem: OmegaConf.select(OmegaConf.load(path), "codec._target_") for path in module_files()}
+    return next((f"module={name}" for name, target in modules.items() if target == wanted), "")
 
 
 def doctor(cfg: DictConfig) -> None:
@@ -315,6 +390,9 @@ TASKS: dict[str, Callable[[DictConfig], None]] = {
     "demo": demo,
     "baselines": baselines,
     "report": report_results,
+    "fetch": fetch,
+    "import": import_model,
+    "card": card,
     "doctor": doctor,
 }
 FOLDER_TASKS = {"compress", "decompress", "truncate", "demo"}
@@ -328,6 +406,8 @@ NEEDS = {
     "truncate": ["input", "output"],
     "baselines": ["input", "output"],
     "report": ["input", "output"],
+    "import": ["ckpt", "output"],
+    "card": ["ckpt", "output"],
 }
 """Settings without which a task cannot begin."""
 

@@ -1,8 +1,9 @@
-"""Validation pictures in the logger: original, reconstruction and eight times their difference."""
+"""Validation pictures in the logger: original, reconstruction, eight times their difference, and where bits go."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from functools import singledispatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +16,15 @@ from torch import Tensor
 
 from callbacks.image_quality import OPAQUE_RGB, image_quality
 from callbacks.pixels import pixels
+from callbacks.rate_map import coloured, rate_map
 from callbacks.run_file import write_run_file
+from lightning_modules.codec import Codec
 
 ERROR_GAIN = 8.0
 
 
 class Picture(NamedTuple):
-    """panels: uint8 (3, H, 3 W). step: optimizer steps so far. folder: of the run."""
+    """panels: uint8 (3, H, n W), side by side. step: optimizer steps so far. folder: of the run."""
 
     name: str
     panels: Tensor
@@ -34,6 +37,13 @@ def side_by_side(x: Tensor, x_hat: Tensor) -> Tensor:
     """(1, 3, H, W) in [0, 1], x_hat not clamped -> uint8 (3, H, 3 W): x, x_hat and 8 |x - x_hat|."""
     error = (x - x_hat.clamp(0.0, 1.0)).abs() * ERROR_GAIN
     return torch.cat([pixels(panel, OPAQUE_RGB) for panel in (x, x_hat, error)], dim=2).cpu()
+
+
+def with_rates(panels: Tensor, bits: Mapping[str, Tensor]) -> tuple[Tensor, str]:
+    """The panels and, as one more, the map of bits of latents, by name; and its largest value, in words."""
+    values = rate_map(bits, (panels.shape[1], panels.shape[2] // 3))
+    most = float(values.max())
+    return torch.cat([panels, coloured(values, most)], dim=2), f"bits up to {most:.2f} per pixel"
 
 
 @singledispatch
@@ -81,16 +91,22 @@ class ReconstructionPictures(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        del pl_module, batch, dataloader_idx
+        del batch, dataloader_idx
         if not (trainer.is_global_zero and trainer.loggers and outputs and batch_idx < self.num_images):
             return
         if trainer.sanity_checking or not is_milestone(trainer):
             return
         x, x_hat = outputs["x"], outputs["x_hat"]
         caption = f"{float(outputs['bpp']):.4f} bpp, {image_quality(x, x_hat)['psnr']:.2f} dB"
+        panels = side_by_side(x, x_hat)
+        codec: Codec | None = getattr(pl_module, "codec", None)
+        bits = {} if codec is None else codec.bits_where(x)
+        if bits:
+            panels, most = with_rates(panels, bits)
+            caption = f"{caption}, {most}"
         picture = Picture(
             name=outputs["name"],
-            panels=side_by_side(x, x_hat),
+            panels=panels,
             caption=caption,
             step=trainer.global_step,
             folder=Path(trainer.default_root_dir),

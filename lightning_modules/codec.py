@@ -260,6 +260,14 @@ class Codec(nn.Module, ABC):
     def encode(self, latents: Latents) -> Coded:
         """Latents of one image -> its sections. `decode` needs these and the image size, nothing else."""
 
+    def bits_where(self, x: Tensor) -> dict[str, Tensor]:
+        """What each element of the latents of x (B, 3, H, W) costs: bits by name, (B, C, h, w) each, for people to see.
+
+        Empty for a codec that cannot tell.
+        """
+        del x
+        return {}
+
     def require_files(self) -> None:
         """Raises `CodingError` for a model that has none: whose `encode` would refuse every picture."""
 
@@ -355,6 +363,13 @@ class LatentVariableCodec(Codec):
 
         `quantize` decides the rounding: hard, straight-through, noise, or any annealed relaxation.
         """
+
+    def bits_where(self, x: Tensor) -> dict[str, Tensor]:
+        """-log2 of the likelihoods under hard rounding."""
+        likelihoods = self.generate(
+            self.analyze(x), lambda value, offset: (value - offset).round() + offset
+        ).likelihoods
+        return {name: -value.log2() for name, value in likelihoods.items()}
 
     def generate_as_coded(self, latents: Latents, quantize: Quantizer) -> Synthesis:
         """`generate`, with likelihoods under what the coding tables say, where that differs from training's densities.

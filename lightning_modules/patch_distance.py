@@ -10,14 +10,13 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, SumMetric
 
 from lightning_modules.codec import CodingError
-from lightning_modules.perceptual_distance import published_weights
+from lightning_modules.perceptual_distance import cached_by_torch
 
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
 PUBLISHED_AT = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
@@ -107,8 +106,7 @@ def _inception(weights: str | None) -> nn.Module:
         from torchmetrics.image.fid import NoTrainInceptionV3
 
         if weights is None:
-            published_weights(INCEPTION, PUBLISHED_AT)
-            weights = str(Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION)
+            weights = str(cached_by_torch(INCEPTION, PUBLISHED_AT).fetch())
         return NoTrainInceptionV3("inception-v3-compat", [str(NUM_FEATURES)], weights)
     except ModuleNotFoundError as error:
         raise CodingError(f"FID and KID need torch-fidelity ({error}); pip install -e .[metrics]") from error

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.codec import CodingError
+from lightning_modules.published_file import PublishedFile
 
 TRUNKS = {
     "alex": "alexnet-owt-7be5be79.pth",
@@ -75,16 +76,10 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def published_weights(name: str, source: str) -> dict[str, Any]:
-    """torchvision's file from PyTorch's cache, fetched and checked against its hash if it is not there."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    if not (folder / name).is_file():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            digest = name.rpartition("-")[2].partition(".")[0]
-            torch.hub.download_url_to_file(f"{source}/{name}", str(folder / name), hash_prefix=digest)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise CodingError(
-                f"{name}: not in {folder} and not to be fetched ({error}); put it there from {source}/{name}, "
-                "or name a file with weights="
-            ) from error
-    return read_weights(folder / name)
+    """A file that PyTorch's cache holds, fetched and checked against its hash if it is not there."""
+    return read_weights(cached_by_torch(name, source).fetch())
+
+
+def cached_by_torch(name: str, source: str) -> PublishedFile:
+    """SOURCE/NAME, which torchvision and torch-fidelity look for where PyTorch keeps downloads."""
+    return PublishedFile(f"{source}/{name}", Path(torch.hub.get_dir()) / "checkpoints")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import re
 from pathlib import Path
 
 import torch
@@ -13,11 +11,14 @@ import torch
 from lightning_modules.checkpoints.packaged_model import is_packaged, load_model
 from lightning_modules.checkpoints.state_dict import read_state_dict, without_derived
 from lightning_modules.codec import Codec, CodingError
+from lightning_modules.published_file import PublishedFile
 
 PACKAGED = Path(__file__).parent
 """Folder of the models that come with latentpress."""
 
 ZOO = "compressai:"
+ZOO_FOLDER = "compressai"
+"""Of its files, in the cache."""
 
 
 def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: Path) -> Codec:
@@ -45,7 +46,7 @@ def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: 
         codec = codec_class.from_weights(state, lmbda=lmbda)
     except CodingError as error:
         raise CodingError(f"{where}: {error}; {remedy}") from error
-    _require_finite(codec, where)
+    require_finite(codec, where)
     codec.update()
     return codec.eval()
 
@@ -55,7 +56,7 @@ def locate(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: Path
     if ckpt == "demo":
         return nearest_packaged(codec_class.packaged_family, lmbda)
     if ckpt.startswith(ZOO):
-        return fetch_compressai(ckpt.removeprefix(ZOO), cache_dir / "compressai")
+        return fetch_compressai(ckpt.removeprefix(ZOO), cache_dir / ZOO_FOLDER)
     path, known = Path(os.path.expanduser(ckpt)), codec_class.checkpoint_formats
     inner = Path(os.path.expanduser(ckpt.removeprefix(f"{format_of(ckpt)}:")))
     if format_of(ckpt) in known:
@@ -84,26 +85,19 @@ def nearest_packaged(family: str, lmbda: float) -> Path:
 
 
 def fetch_compressai(name: str, cache_dir: Path) -> Path:
-    """A checkpoint of CompressAI's zoo as a local file, downloaded once, checked by the hash in its name.
+    """A checkpoint of CompressAI's zoo as a local file, downloaded once, checked by the hash in its name."""
+    file = zoo_file(name, cache_dir)
+    if file.path.is_file():
+        file.sha256()
+    try:
+        return file.fetch()
+    except CodingError as error:
+        raise CodingError(f"{ZOO}{name}: {error}") from error
 
-    name: `mbt2018-mean/3`, or `mbt2018-mean/ms-ssim/3` for the model trained for that metric.
-    """
-    url = _zoo_url(name)
-    path = cache_dir / url.rpartition("/")[2]
-    match = re.search(r"-([0-9a-f]{8,})\.", path.name)
-    sha256 = match[1] if match else ""
-    if not path.exists():
-        try:
-            cache_dir.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
-        except (OSError, RuntimeError) as error:  # RuntimeError: what arrived has another hash
-            reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
-            raise CodingError(
-                f"{ZOO}{name}: cannot download {url} ({reason}); without a network, put that file at {path}"
-            ) from error
-    elif not hashlib.sha256(path.read_bytes()).hexdigest().startswith(sha256):
-        raise CodingError(f"{path}: damaged, its SHA-256 does not begin with {sha256}; delete it and run again")
-    return path
+
+def zoo_file(name: str, cache_dir: Path) -> PublishedFile:
+    """name: `mbt2018-mean/3`, or `mbt2018-mean/ms-ssim/3` for the model trained for that metric."""
+    return PublishedFile(_zoo_url(name), cache_dir)
 
 
 def _zoo_url(name: str) -> str:
@@ -119,7 +113,8 @@ def _zoo_url(name: str) -> str:
         ) from error
 
 
-def _require_finite(codec: Codec, where: str) -> None:
+def require_finite(codec: Codec, where: str) -> None:
+    """Raises `CodingError` for weights of a training that has diverged. where: what they are read from."""
     for name, parameter in codec.named_parameters():
         if not torch.isfinite(parameter).all():
             raise CodingError(f"{where}: {name} is not finite, its training diverged; take an earlier checkpoint")

@@ -35,7 +35,8 @@ COMPRESSAI_TABLES = ("_quantized_cdf", "_offset", "_cdf_length", "scale_table")
 MAX_WRAPPING = 8
 """Wrappers inside wrappers that are opened; a file can also say that one holds itself."""
 
-_COMPILED = "_orig_mod."
+COMPILED = "_orig_mod."
+"""In names of a compiled module."""
 
 # CompressAI has named the bottleneck's parameters in three ways: _matrices.0, _matrix0, matrices.0.
 _BOTTLENECK = re.compile(r"(entropy_bottleneck\.)_?(matri|bias|factor)[a-z]*\.?(\d+)$")
@@ -53,6 +54,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     No code in the file is run: torch refuses all but tensors and plain values. Raises `CodingError`, one
     line, when the file is missing, unreadable, refused, or holds no weights.
     """
+    tensors = unwrap(read_content(path))
+    if not tensors:
+        raise CodingError(
+            f"{path}: holds no weights; save the model's state dict, alone or as {' or '.join(WRAPPERS[:2])}"
+        )
+    return tensors
+
+
+def read_content(path: Path) -> Any:
+    """What a script has saved, as it is in the file: tensors and plain values. Errors as `read_tensors`."""
     try:
         if path.is_dir():
             raise CodingError(f"{path}: is a folder; give the checkpoint file in it with ckpt=")
@@ -60,19 +71,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             raise CodingError(
                 f"{path}: no such checkpoint; ckpt= takes a file, demo, or compressai:ARCHITECTURE/QUALITY"
             )
-        content = _load(path)
+        return _load(path)
     except CodingError:
         raise
     except PermissionError as error:
         raise CodingError(f"{path}: may not be read; change its permissions") from error
     except Exception as error:  # damaged pickles raise KeyError, struct.error, AssertionError and many more
         raise CodingError(f"{path}: {_fault(error)}") from error
-    tensors = unwrap(content)
-    if not tensors:
-        raise CodingError(
-            f"{path}: holds no weights; save the model's state dict, alone or as {' or '.join(WRAPPERS[:2])}"
-        )
-    return tensors
 
 
 def unwrap(content: Any) -> dict[str, Tensor]:
@@ -89,10 +94,10 @@ def unwrap(content: Any) -> dict[str, Tensor]:
 
 def normalize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """One codec's weights by today's names: no prefixes of wrappers, none of their own tensors, nothing derived."""
-    state = {name.replace(_COMPILED, ""): value for name, value in state.items()}
+    state = {name.replace(COMPILED, ""): value for name, value in state.items()}
     while (prefix := _wrapper_prefix(state)) is not None:
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    return {_todays_name(name): value for name, value in without_derived(state).items()}
+    return {todays_name(name): value for name, value in without_derived(state).items()}
 
 
 def without_derived(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,5 +150,6 @@ def _wrapper_prefix(state: Mapping[str, Tensor]) -> str | None:
     return next(own, None) or next(shared, None)
 
 
-def _todays_name(name: str) -> str:
+def todays_name(name: str) -> str:
+    """Of a parameter of the bottleneck, whenever CompressAI named it; other names are as they are."""
     return _BOTTLENECK.sub(lambda match: f"{match[1]}{_TODAYS_NAMES[match[2]]}.{match[3]}", name)

@@ -39,7 +39,7 @@ from lightning_modules.rec.auxiliary_variables import Gaussian
 from lightning_modules.rec.derived_state import Derived, derive
 from lightning_modules.rec.exact_pieces import implied_layers
 from lightning_modules.rec.file_coder import FileCoder, default_coder
-from lightning_modules.rec.hierarchy import KL, Hierarchy, Prior, analytic_kl
+from lightning_modules.rec.hierarchy import KL, Hierarchy, Prior, analytic, fixed_noise
 from lightning_modules.rec.level_coding import Receiver, Sender, cuts
 from lightning_modules.rec.message_code import push_messages
 from lightning_modules.rec.settings import Settings, split
@@ -116,10 +116,15 @@ class RecCodec(Codec):
     def estimate(self, latents: Latents) -> Estimate:
         """With one sample of the posteriors: what files would take if relative entropy were all they took."""
         x = latents.variables["x"]
-        generator = torch.Generator().manual_seed(0)
-        found = self.observe(x, analytic, lambda like: torch.randn(like.shape, generator=generator).to(like))
+        found = self.observe(x, analytic, fixed_noise())
         kl = torch.stack([level.flatten(1).sum(1) for level in found.kl]).sum(0)
         return self.estimate_from(x, found.state, kl / LN2)
+
+    @full_precision
+    def bits_where(self, x: Tensor) -> dict[str, Tensor]:
+        """Relative entropy of each level, `z0` the topmost, with one sample of the posteriors."""
+        found = self.observe(x, analytic, fixed_noise())
+        return {f"z{level}": kl / LN2 for level, kl in enumerate(found.kl)}
 
     @abstractmethod
     def estimate_from(self, x: Tensor, state: Tensor, kl_bits: Tensor) -> Estimate:
@@ -292,9 +297,3 @@ class RecCodec(Codec):
 
     def _sources(self) -> dict[str, Tensor]:
         return self.state_dict() | self.constants()
-
-
-def analytic(posterior: Gaussian, prior: Gaussian, z: Tensor) -> Tensor:
-    """A `KL` that no sample adds noise to."""
-    del z
-    return analytic_kl(posterior, prior)

@@ -140,3 +140,15 @@ def sampled_kl(posterior: Gaussian, prior: Gaussian, z: Tensor) -> Tensor:
     """log q(z) - log p(z) in nats, elementwise."""
     from_q, from_p = (z - posterior.mean) / posterior.std, (z - prior.mean) / prior.std
     return 0.5 * (from_p.square() - from_q.square()) + (prior.std / posterior.std).log()
+
+
+def analytic(posterior: Gaussian, prior: Gaussian, z: Tensor) -> Tensor:
+    """A `KL` that no sample adds noise to."""
+    del z
+    return analytic_kl(posterior, prior)
+
+
+def fixed_noise() -> Callable[[Tensor], Tensor]:
+    """Standard normal numbers of a tensor's shape, the same ones after each call of this."""
+    generator = torch.Generator().manual_seed(0)
+    return lambda like: torch.randn(like.shape, generator=generator).to(like)

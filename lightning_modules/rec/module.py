@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.compression_module import TrainedModule
-from lightning_modules.rec.codec import LN2, RecCodec, analytic
-from lightning_modules.rec.hierarchy import sampled_kl
+from lightning_modules.rec.codec import LN2, RecCodec
+from lightning_modules.rec.hierarchy import analytic, sampled_kl
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.rec.lossy_codec import LossyCodec
 from lightning_modules.rec.mnist_codec import MnistCodec

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from PIL import Image
 from torch import Tensor
 
-from callbacks.reconstruction_pictures import ReconstructionPictures, is_milestone, side_by_side
+from callbacks.reconstruction_pictures import ReconstructionPictures, is_milestone, side_by_side, with_rates
 
 X = torch.full((1, 3, 5, 4), 0.5)
 X_HAT = X + 0.05
@@ -46,6 +46,16 @@ def test_panels_are_original_reconstruction_and_eightfold_error() -> None:
     panels = side_by_side(X, X_HAT)
     assert panels.shape == (3, 5, 12)
     assert panels[0, 0].tolist() == [128] * 4 + [140] * 4 + [102] * 4  # 0.5, 0.55 and 8 * 0.05
+
+
+def test_a_codec_that_knows_where_its_bits_go_adds_a_map_of_them() -> None:
+    bits = {"y": torch.tensor([[[[0.0, 40.0]]]])}
+    panels, most = with_rates(side_by_side(X, X_HAT)[:, :4], bits)
+    assert panels.shape == (3, 4, 16)
+    assert torch.equal(panels[:, :, :12], side_by_side(X, X_HAT)[:, :4])
+    assert panels[:, 0, 12].tolist() == [0, 0, 3]  # the darkest of the colours
+    assert panels[:, 0, 15].tolist() == [251, 252, 191]  # and the brightest
+    assert most == "bits up to 5.00 per pixel"
 
 
 def test_a_csv_logger_gets_png_files_in_the_run_folder(tmp_path: Path) -> None:

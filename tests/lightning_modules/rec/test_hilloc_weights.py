@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.checkpoints.checkpoint import load_codec
+from lightning_modules.checkpoints.foreign_checkpoint import recognise
 from lightning_modules.codec import CodingError
 from lightning_modules.rec.hierarchy import Prior
+from lightning_modules.rec.hilloc_weights import hilloc_weights
 from lightning_modules.rec.lossless_codec import LosslessCodec
 
 DEPTH, WIDTH, LATENTS = 3, 5, 2
@@ -109,3 +111,12 @@ def test_files_of_something_else_are_refused(tmp_path: Path, variables: dict[str
             load_codec(f"hilloc:{tmp_path / name}", LosslessCodec, lmbda=1.0, cache_dir=tmp_path)
     with pytest.raises(CodingError, match="No such file"):
         load_codec(f"hilloc:{tmp_path / 'absent.npy'}", LosslessCodec, lmbda=1.0, cache_dir=tmp_path)
+
+
+def test_their_file_is_recognised_without_being_told(file: Path) -> None:
+    found = recognise(file, [LosslessCodec], lmbda=1.0)
+    assert isinstance(found.codec, LosslessCodec)
+    assert found.wrapping == ["a file of the format hilloc"]
+    assert "rewritten: " in found.lines()[1]
+    known = LosslessCodec.from_weights(hilloc_weights(file))
+    assert all(torch.equal(one, known.state_dict()[name]) for name, one in found.codec.named_parameters())

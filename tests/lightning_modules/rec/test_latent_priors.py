@@ -14,8 +14,8 @@ from torch import Tensor
 from lightning_modules.checkpoints.packaged_model import load_model, save_model
 from lightning_modules.codec import CodingError
 from lightning_modules.rec.auxiliary_variables import Gaussian
-from lightning_modules.rec.codec import analytic
 from lightning_modules.rec.file_coder import default_coder
+from lightning_modules.rec.hierarchy import analytic
 from lightning_modules.rec.latent_priors import Energy, Mixture, Vamp, latent_prior, log_gain, log_mixture
 from lightning_modules.rec.mnist_codec import MnistCodec
 from tests.lightning_modules.rec.small_codecs import picture
