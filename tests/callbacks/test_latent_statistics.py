@@ -99,7 +99,7 @@ def test_wandb_gets_them_on_the_axis_of_steps_and_knows_which_value_stands_for_t
     monkeypatch.setenv("WANDB_SILENT", "true")
     logger = WandbLogger(save_dir=tmp_path, project="latentpress")
     validate(codec, logger, tmp_path)
-    wandb.teardown()  # the process that writes has ended, so all of the run is in its file
+    wandb.finish()
     run = read_run(tmp_path)
     ((step, rate),) = run.course("rates/y")
     assert step == 7

@@ -52,7 +52,7 @@ def logger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WandbLogger:
 def finished(tmp_path: Path) -> WandbRun:
     import wandb
 
-    wandb.teardown()
+    wandb.finish()
     return read_run(tmp_path)
 
 
