@@ -43,7 +43,6 @@ JOB_COMMAND = (sys.executable, str(CONF.parent / "run.py"))
 """Does the job of a sweep that its environment names."""
 
 RUN_FILE = "run.yaml"
-MODEL_FILE = "codec.safetensors"
 JOB_FOLDER = "LATENTPRESS_JOB_FOLDER"
 """As `lightning_modules.job_process.JOB_FOLDER`: imported, it would make every start slower."""
 
@@ -186,6 +185,7 @@ def build_trainer(cfg: DictConfig) -> Any:
 
 def fit(cfg: DictConfig) -> None:
     """Train, or go on training; then test the best checkpoint and leave it as a packaged model with its card."""
+    from lightning_modules.checkpoints.model_card import MODEL_NAME
     from lightning_modules.checkpoints.packaged_model import save_model
 
     trainer, datamodule, codec = build_trainer(cfg), build(cfg.task.datamodule), build_codec(cfg)
@@ -195,7 +195,7 @@ def fit(cfg: DictConfig) -> None:
         raise KeyboardInterrupt
     trainer.test(module, datamodule=datamodule, ckpt_path=trainer.checkpoint_callback.best_model_path)
     if trainer.is_global_zero:
-        path = Path(cfg.paths.output_dir) / MODEL_FILE
+        path = Path(cfg.paths.output_dir) / MODEL_NAME
         save_model(codec, path)
         print(f"model: {path}")
         present(cfg, trainer, codec, path)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from callbacks.latent_figure import latent_figure
-from callbacks.reconstruction_pictures import is_milestone
+from callbacks.reconstruction_pictures import is_shown
 from callbacks.run_file import write_run_file
 from lightning_modules.codec import Codec
 
@@ -139,11 +139,7 @@ class LatentStatistics(L.Callback):
     ) -> None:
         del batch, dataloader_idx
         codec: Codec | None = getattr(pl_module, "codec", None)
-        if codec is None or not (
-            trainer.is_global_zero and trainer.loggers and outputs and batch_idx < self.num_images
-        ):
-            return
-        if trainer.sanity_checking or not is_milestone(trainer):
+        if codec is None or not (outputs and batch_idx < self.num_images and is_shown(trainer)):
             return
         x = outputs["x"]
         self.pixels += x.shape[-2] * x.shape[-1]

@@ -72,6 +72,11 @@ def is_milestone(trainer: L.Trainer) -> bool:
     return epoch.bit_count() == 1 or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
 
 
+def is_shown(trainer: L.Trainer) -> bool:
+    """Whether this process is to log what the pictures of this validation look like."""
+    return bool(trainer.is_global_zero and trainer.loggers and not trainer.sanity_checking and is_milestone(trainer))
+
+
 class ReconstructionPictures(L.Callback):
     """Logs the first `num_images` pictures of validations 1, 2, 4, 8, ... and of the last; first process only.
 
@@ -92,9 +97,7 @@ class ReconstructionPictures(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         del batch, dataloader_idx
-        if not (trainer.is_global_zero and trainer.loggers and outputs and batch_idx < self.num_images):
-            return
-        if trainer.sanity_checking or not is_milestone(trainer):
+        if not (outputs and batch_idx < self.num_images and is_shown(trainer)):
             return
         x, x_hat = outputs["x"], outputs["x_hat"]
         caption = f"{float(outputs['bpp']):.4f} bpp, {image_quality(x, x_hat)['psnr']:.2f} dB"

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lightning_modules.quantization import hard_round
+
 Quantizer = Callable[[Tensor, Tensor], Tensor]
 """`(value, offset) -> value`: a point on, or near, the grid `offset + Z`. Same shape in and out."""
 
@@ -366,9 +368,7 @@ class LatentVariableCodec(Codec):
 
     def bits_where(self, x: Tensor) -> dict[str, Tensor]:
         """-log2 of the likelihoods under hard rounding."""
-        likelihoods = self.generate(
-            self.analyze(x), lambda value, offset: (value - offset).round() + offset
-        ).likelihoods
+        likelihoods = self.generate(self.analyze(x), hard_round).likelihoods
         return {name: -value.log2() for name, value in likelihoods.items()}
 
     def generate_as_coded(self, latents: Latents, quantize: Quantizer) -> Synthesis:

@@ -24,6 +24,12 @@ def ceil_div(size: ImageSize, stride: int) -> ImageSize:
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
+def padded_size(size: ImageSize, stride: int) -> ImageSize:
+    """Size of what `pad_to_multiple` gives."""
+    rows, columns = ceil_div(size, stride)
+    return rows * stride, columns * stride
+
+
 def pad_to_multiple(value: Tensor, stride: int) -> Tensor:
     """(B, C, H, W) continued by its last row and column, right and below, to multiples of `stride`."""
     height, width = value.shape[-2:]

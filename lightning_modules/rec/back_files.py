@@ -14,11 +14,12 @@ from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back import TooFewBits
 from lightning_modules.coding.bits_back_chain import Share, joined, shares
-from lightning_modules.coding.damage import damaged
-from lightning_modules.image_padding import ceil_div, pad_to_multiple
+from lightning_modules.coding.damage import damaged, expect_content
+from lightning_modules.image_padding import ceil_div, pad_to_multiple, padded_size
 from lightning_modules.precision import full_precision
 from lightning_modules.rec.back_coding import Hierarchical, Pushed, read, write
 from lightning_modules.rec.pack_files import joint_crc
+from lightning_modules.rec.pixel_likelihood import is_gray
 from lightning_modules.rec.settings import BackSettings, is_back, split_back
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def encode_back_pack(codec: LosslessCodec, images: Sequence[Latents], cell_bits:
     stack, pushed, paid = _push_all(codec, images, cell_bits)
     words = stack.to_bytes()[4 * min(one.low for one in pushed) :]
     crcs = [codec.crc_of(latents.variables["x"], []) for latents in images]
-    grays = np.packbits([_is_gray(latents.variables["x"]) for latents in images]).tobytes()
+    grays = np.packbits([is_gray(latents.variables["x"]) for latents in images]).tobytes()
     section = Section(BackSettings(cell_bits, gray=False).to_bytes() + grays + words, joint_crc(crcs))
     first = [paid, *[0.0] * (len(images) - 1)]
     return CodedPack(section, [_costs(codec, *each) for each in zip(images, pushed, first, strict=True)])
@@ -72,7 +73,7 @@ def _encode(codec: LosslessCodec, images: Sequence[Latents], cell_bits: int, is_
         zip(images, pushed, shares(stack, [one.low for one in pushed]), strict=True)
     ):
         x = latents.variables["x"]
-        head = BackSettings(cell_bits, _is_gray(x), share.link if is_chain else None)
+        head = BackSettings(cell_bits, is_gray(x), share.link if is_chain else None)
         section = Section(head.to_bytes() + share.words, codec.crc_of(x, []))
         found.append(_costs(codec, latents, one, 0.0 if number else paid)._replace(sections=[section]))
     return found
@@ -87,7 +88,7 @@ def _costs(codec: LosslessCodec, latents: Latents, pushed: Pushed, paid: float) 
 def _push(codec: LosslessCodec, stack: AnsStack, x: Tensor, cell_bits: int) -> Pushed:
     values = (pad_to_multiple(x, codec.networks.stride) * 255.0).round()
     model = Hierarchical(codec.networks, codec.require_derived().pieces, cell_bits)
-    return write(stack, model, values, lambda state: codec.push_pixels(stack, x, state, _is_gray(x)))
+    return write(stack, model, values, lambda state: codec.push_pixels(stack, x, state, is_gray(x)))
 
 
 # ---- reading
@@ -146,8 +147,7 @@ def read_pack(codec: LosslessCodec, section: Section, sizes: Sequence[ImageSize]
         _popped(codec, stack, settings._replace(gray=bool(grays[k])), sizes[k]) for k in reversed(range(len(sizes)))
     ][::-1]
     bits_back.expect_seeded(stack)
-    if joint_crc(codec.crc_of_integers(integers) for integers in found) != section.content_crc:
-        raise damaged("it decodes to other values than were coded")
+    expect_content(joint_crc(codec.crc_of_integers(integers) for integers in found), section.content_crc)
     return found
 
 
@@ -178,8 +178,7 @@ def _read_chain(codec: LosslessCodec, members: dict[int, File]) -> dict[int, Int
 def _pop(codec: LosslessCodec, stack: AnsStack, file: File) -> Integers:
     """One picture off the stack, with its checksum."""
     found = _popped(codec, stack, file.settings, file.size)
-    if codec.crc_of_integers(found) != file.content_crc:
-        raise damaged("it decodes to other values than were coded")
+    expect_content(codec.crc_of_integers(found), file.content_crc)
     return found
 
 
@@ -192,15 +191,10 @@ def _popped(codec: LosslessCodec, stack: AnsStack, settings: BackSettings, size:
         return pad_to_multiple(values[None], stride).to(state.device)
 
     model = Hierarchical(codec.networks, codec.require_derived().pieces, settings.bits)
-    height, width = ceil_div(size, stride)
-    read(stack, model, (height * stride, width * stride), next(codec.parameters()).device, popped)
+    read(stack, model, padded_size(size, stride), next(codec.parameters()).device, popped)
     return found
 
 
 def _dimensions(codec: LosslessCodec, size: ImageSize) -> int:
     height, width = ceil_div(size, codec.networks.stride)
     return sum(codec.networks.channels) * height * width
-
-
-def _is_gray(x: Tensor) -> bool:
-    return bool((x[:, :1] == x).all())

@@ -30,9 +30,9 @@ from lightning_modules.codec import (
     Section,
 )
 from lightning_modules.coding.ans import AnsStack
-from lightning_modules.coding.damage import damaged
+from lightning_modules.coding.damage import damaged, expect_content
 from lightning_modules.derived_value import DerivedValue
-from lightning_modules.image_padding import pad_to_multiple
+from lightning_modules.image_padding import pad_to_multiple, padded_size
 from lightning_modules.precision import full_precision
 from lightning_modules.rec import pack_files
 from lightning_modules.rec.auxiliary_variables import Gaussian
@@ -182,15 +182,13 @@ class RecCodec(Codec):
         if len(sections) != 1:
             raise damaged(f"a file of this codec has 1 section, this one {len(sections)}")
         integers = self.read_section(sections[0], image_size)
-        if self.crc_of_integers(integers) != sections[0].content_crc:
-            raise damaged("it decodes to other values than were coded")
+        expect_content(self.crc_of_integers(integers), sections[0].content_crc)
         return integers
 
     def read_section(self, section: Section, image_size: ImageSize) -> Integers:
         """All that one picture's section holds. Raises `DamagedFile`."""
         settings, words = split(section.payload)
-        stride = self.networks.stride
-        size = (-(-image_size[0] // stride) * stride, -(-image_size[1] // stride) * stride)
+        size = padded_size(image_size, self.networks.stride)
         level_cuts = cuts(self.require_derived().expected_kl, self.networks.latent_sizes(size), settings)
         receiver = Receiver(self.networks, AnsStack.from_bytes(words), settings, level_cuts)
         state = self.draw_levels(size, receiver)

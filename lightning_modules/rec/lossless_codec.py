@@ -35,7 +35,15 @@ from lightning_modules.rec.codec import LN2, RecCodec
 from lightning_modules.rec.hilloc_weights import hilloc_weights
 from lightning_modules.rec.level_coding import Receiver
 from lightning_modules.rec.logistic_code import IntegerLaw
-from lightning_modules.rec.pixel_likelihood import LEVELS, LIKELIHOODS, MEAN_BITS, SCALE_BITS, OwnScales, SharedScale
+from lightning_modules.rec.pixel_likelihood import (
+    LEVELS,
+    LIKELIHOODS,
+    MEAN_BITS,
+    SCALE_BITS,
+    OwnScales,
+    SharedScale,
+    is_gray,
+)
 from lightning_modules.rec.resnet_vae import ResNetVAE
 from lightning_modules.rec.settings import Settings, is_back
 
@@ -165,10 +173,6 @@ def pixels_of(x: Tensor) -> np.ndarray:
     """One picture (1, 3, H, W) in [0, 1] as 8-bit integers (3, H, W)."""
     pixels: np.ndarray = (x[0] * (LEVELS - 1.0)).round().to("cpu", torch.int32).numpy()
     return pixels
-
-
-def is_gray(x: Tensor) -> bool:
-    return bool((x[:, :1] == x).all())
 
 
 def size_of(x: Tensor) -> ImageSize:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_modules.codec import CodingError, Estimate, ImageSize, Integers
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
-from lightning_modules.image_padding import crop
+from lightning_modules.image_padding import crop, padded_size
 from lightning_modules.precision import full_precision
 from lightning_modules.rec.codec import RecCodec
 from lightning_modules.rec.coder import Encoded
@@ -88,8 +88,7 @@ class LossyCodec(RecCodec):
     def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
         device = next(self.parameters()).device
         stacked = [torch.stack([value_of(one[name]) for one in integers]) for name in sorted(integers[0])]
-        stride = self.networks.stride
-        size = (-(-image_size[0] // stride) * stride, -(-image_size[1] // stride) * stride)
+        size = padded_size(image_size, self.networks.stride)
 
         def draw(level: int, prior: Prior) -> Tensor:
             return stacked[level].to(prior.mean)

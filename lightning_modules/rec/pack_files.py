@@ -21,8 +21,8 @@ from torch import Tensor
 
 from lightning_modules.codec import Coded, CodedPack, ImageSize, Integers, Latents, Section
 from lightning_modules.coding.ans import AnsStack
-from lightning_modules.coding.damage import damaged
-from lightning_modules.image_padding import ceil_div, pad_to_multiple
+from lightning_modules.coding.damage import expect_content
+from lightning_modules.image_padding import pad_to_multiple, padded_size
 from lightning_modules.rec.level_coding import Cut, Receiver, Sender, cuts
 from lightning_modules.rec.message_code import MessageBits, push_messages
 from lightning_modules.rec.settings import Settings, split
@@ -51,8 +51,7 @@ def runs(sizes: Sequence[ImageSize], stride: int) -> list[Run]:
     start = 0
     for (height, width), alike in groupby(sizes):
         many, most = len([*alike]), max(1, RUN_PIXELS // (height * width))
-        rows, columns = ceil_div((height, width), stride)
-        padded = (rows * stride, columns * stride)
+        padded = padded_size((height, width), stride)
         for first in range(start, start + many, most):
             found.append(Run(first, min(first + most, start + many), (height, width), padded))
         start += many
@@ -86,8 +85,7 @@ def read(codec: RecCodec, section: Section, sizes: Sequence[ImageSize]) -> list[
             own = settings._replace(gray=bool(stack.pop_uniform(1, 1)[0]))
             found.append(codec.pop_rest(receiver.of_picture(k), state[k : k + 1], own, run.size))
     stack.expect_empty()
-    if joint_crc(codec.crc_of_integers(integers) for integers in found) != section.content_crc:
-        raise damaged("it decodes to other values than were coded")
+    expect_content(joint_crc(codec.crc_of_integers(integers) for integers in found), section.content_crc)
     return found
 
 

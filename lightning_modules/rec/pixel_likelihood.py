@@ -118,3 +118,8 @@ class OwnScales(nn.Module):
 
 LIKELIHOODS: dict[str, type[SharedScale] | type[OwnScales]] = {"shared_scale": SharedScale, "own_scales": OwnScales}
 """By the names that configurations and model files give."""
+
+
+def is_gray(x: Tensor) -> bool:
+    """Whether all channels of (B, C, H, W) are equal, so that one says all."""
+    return bool((x[:, :1] == x).all())

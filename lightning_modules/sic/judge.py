@@ -14,7 +14,6 @@ from torch import Tensor
 from lightning_modules.checkpoints.state_dict import normalize, read_tensors
 from lightning_modules.codec import CodingError
 from lightning_modules.image_padding import pad_to_multiple
-from lightning_modules.quantization import hard_round
 from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.networks import SicNetworks
 
@@ -47,7 +46,7 @@ class Judge:
         if not 1 <= level <= networks.groups:
             raise CodingError(f"{self.checkpoint}: has levels 1 to {networks.groups}, no {level}")
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            y_hat = hard_round(networks.y_of(x.float()), torch.zeros((), device=x.device))
+            y_hat = networks.y_of(x.float()).round()
             logits = discriminator(pad_to_multiple(x_hat.float(), networks.stride), y_hat, level)
         return F.softplus(-logits).flatten(1).mean(dim=1)
 
