@@ -6,6 +6,7 @@ VENV ?= .venv
 PYTHON3 ?= python3
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.latentpress-$(word 1,$(shell cksum < requirements.lock))
+LAUNCHERS := $(abspath $(VENV))/launchers-$(word 1,$(shell cksum < .ci/launchers.lock))
 PYTEST_ARGS ?=
 WORKERS ?= 2
 TEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
@@ -24,8 +25,8 @@ demo: $(STAMP) ## compress real photos with the packaged model, decode them, com
 test: lint ## lint, then every quick test
 	$(TEST) -m "not slow" $(PYTEST_ARGS)
 
-test-all: lint ## lint, then every test
-	$(TEST) $(PYTEST_ARGS)
+test-all: lint $(LAUNCHERS) ## lint, then every test, sweeps by joblib, submitit, Ray and Optuna among them
+	PYTHONPATH=$(LAUNCHERS) $(TEST) $(PYTEST_ARGS)
 
 bench: $(STAMP) ## print the ratio table, each ratio measured side by side
 	$(PYTHON) -m benchmarks
@@ -46,3 +47,9 @@ $(STAMP): requirements.lock
 		if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@rm -f $(VENV)/.latentpress-* && touch $@
+
+# The extras for sweeps lie beside the environment's packages: Hydra takes longer over --help where it finds them.
+$(LAUNCHERS): .ci/launchers.lock $(STAMP)
+	rm -rf $(VENV)/launchers-*
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $@.part -r .ci/launchers.lock
+	@mv $@.part $@ && touch $@

@@ -42,8 +42,17 @@ def project(repository: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def lock(repository: Path) -> dict[str, str]:
-    lines = (repository / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    pins = [line.split("==") for line in lines]
+    return pins_of(repository / "requirements.lock")
+
+
+@pytest.fixture(scope="module")
+def launchers(repository: Path) -> dict[str, str]:
+    """What `make test-all` has besides."""
+    return pins_of(repository / ".ci" / "launchers.lock")
+
+
+def pins_of(path: Path) -> dict[str, str]:
+    pins = [line.split("==") for line in path.read_text(encoding="utf-8").splitlines()]
     return {canonicalize_name(name): version for name, version in pins}
 
 
@@ -57,8 +66,9 @@ def tracked(repository: Path) -> list[str]:
     return [name for name in listing.stdout.splitlines() if (repository / name).is_file()]
 
 
-def test_the_lock_is_plain_pins_each_package_once(repository: Path) -> None:
-    lines = (repository / "requirements.lock").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("name", ["requirements.lock", ".ci/launchers.lock"])
+def test_a_lock_is_plain_pins_each_package_once(repository: Path, name: str) -> None:
+    lines = (repository / name).read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+", line)] == []
     names = [canonicalize_name(line.split("==")[0]) for line in lines]
     assert len(names) == len(set(names))
@@ -67,6 +77,15 @@ def test_the_lock_is_plain_pins_each_package_once(repository: Path) -> None:
 def test_the_lock_fits_every_range_that_pyproject_gives(project: dict[str, Any], lock: dict[str, str]) -> None:
     wanted = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"]
     assert [r for r in map(Requirement, wanted) if not r.specifier.contains(lock[canonicalize_name(r.name)])] == []
+
+
+def test_the_launchers_lock_has_every_extra_for_sweeps_and_nothing_of_the_other_lock(
+    project: dict[str, Any], lock: dict[str, str], launchers: dict[str, str]
+) -> None:
+    extras = project["project"]["optional-dependencies"]
+    wanted = [Requirement(line) for name in ("joblib", "ray", "slurm", "optuna") for line in extras[name]]
+    assert [r for r in wanted if not r.specifier.contains(launchers[canonicalize_name(r.name)])] == []
+    assert launchers.keys().isdisjoint(lock)
 
 
 def test_the_lock_holds_everything_its_packages_need(lock: dict[str, str]) -> None:
