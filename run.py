@@ -851,7 +851,9 @@ def report(error: BaseException) -> int:
 def start() -> int:
     """As the module `run`, by which name the processes of a sweep know what is in here."""
     import run
+    from lightning_modules.kept_memory import keep_freed_memory
 
+    keep_freed_memory()
     return run.entry()
 
 

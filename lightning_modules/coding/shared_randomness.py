@@ -170,7 +170,7 @@ def extended_prefix(prefix: Tensor, index: Tensor) -> Tensor:
 
 
 def signs(prefix: Tensor, num_dimensions: int) -> Tensor:
-    """+1 or -1 as float64, (...) -> (..., D): bit d mod 64, 1 for -1, of the prefix's word d // 64."""
+    """+1 or -1 as float32, (...) -> (..., D): bit d mod 64, 1 for -1, of the prefix's word d // 64."""
     offsets, shifts, signs_of_bytes = _sign_tables(-(-num_dimensions // WORD_BITS), prefix.device)
     drawn = splitmix64((prefix ^ SIGN_TAG)[..., None] + offsets)
     in_bytes = (drawn[..., None] >> shifts) & 0xFF
@@ -184,7 +184,7 @@ def _sign_tables(num_words: int, device: torch.device) -> tuple[Tensor, Tensor, 
     offsets = torch.arange(1, num_words + 1, device=device) * GOLDEN
     shifts = torch.arange(0, WORD_BITS, BYTE_BITS, device=device)
     bits = (torch.arange(1 << BYTE_BITS)[:, None] >> torch.arange(BYTE_BITS)) & 1
-    return offsets, shifts, (1.0 - 2.0 * bits.to(torch.float64)).to(device)
+    return offsets, shifts, (1.0 - 2.0 * bits.to(torch.float32)).to(device)
 
 
 def signed_64(word: int) -> int:

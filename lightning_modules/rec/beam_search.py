@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.coding.shared_randomness import extended_prefix
-from lightning_modules.rec.candidate_noise import picked
+from lightning_modules.rec.candidate_noise import WORKING_TYPE, picked
 from lightning_modules.rec.candidate_scores import best_paths, step_scores
 from lightning_modules.rec.chain import UNIT, Chain
 
@@ -26,8 +26,9 @@ class BeamSearch:
 
     def choose(self, chain: Chain) -> Tensor:
         targets, variables = chain.targets, chain.variables
-        num_active, scales = variables.num_active, variables.scales[..., None, None].to(torch.float64) * UNIT
-        b = torch.zeros_like(targets.mean)[:, None]  # (N, 1, D)
+        num_active = variables.num_active
+        scales = (variables.scales[..., None, None].to(torch.float64) * UNIT).to(WORKING_TYPE)
+        b = torch.zeros_like(targets.mean, dtype=WORKING_TYPE)[:, None]  # (N, 1, D)
         prefixes = chain.noise.first_prefix(variables.blocks)[:, None]
         opened = chain.noise.steps(variables.blocks, num_active, range(chain.num_candidates), targets.mean.shape[1])
         forms = step_scores(targets, variables.shares, variables.steps, num_active)

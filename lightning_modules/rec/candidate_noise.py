@@ -4,7 +4,8 @@ Every path through the tree of indices has candidates of its own, or beams would
 alike. `SignFlipped` draws one set for each variable and flips its signs by a hash of the path, which keeps scoring a
 matrix product; `Independent` draws anew for each path.
 
-Values are integers in units of 1 / NORMAL_UNIT, as float64. Legend: N blocks (sorted, those with most variables
+Values are integers in units of 1 / NORMAL_UNIT: as float64 where they are summed, as float32, which holds them too,
+where they are worked on one by one. Legend: N blocks (sorted, those with most variables
 first), B beams, n candidates, D dimensions, R rows.
 """
 
@@ -28,19 +29,21 @@ from lightning_modules.coding.shared_randomness import (
 )
 
 DEVICE_LANES = 1 << 20
+WORKING_TYPE = torch.float32
+"""Of the sender's partial sums, and of candidates on their way there."""
 
 
 class StepNoise(Protocol):
     """The candidates of one variable, for each of the beams."""
 
     def cross(self, weights: Tensor) -> Tensor:
-        """sum_d weights_d * candidate_d: (N, B, D) integers -> (N, B, n)."""
+        """sum_d weights_d * candidate_d: (N, B, D) integers in float32 -> (N, B, n) float64."""
 
     def squares(self, weights: Tensor) -> Tensor:
-        """sum_d weights_d * candidate_d^2: (N, D) integers -> (N, B or 1, n)."""
+        """sum_d weights_d * candidate_d^2: (N, D) integers -> (N, B or 1, n), all float64."""
 
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
-        """Candidates by beam and number, each (N, M), -> (N, M, D)."""
+        """Candidates by beam and number, each (N, M), -> (N, M, D) float32."""
 
 
 OpenStep = Callable[[Tensor], StepNoise]
@@ -93,7 +96,7 @@ class SignFlipped:
 
     def replay(self, blocks: Tensor, variables: Tensor, prefixes: Tensor, indices: Tensor, dimensions: int) -> Tensor:
         rows = normal_integers(self._key, (blocks, variables, indices), dimensions)
-        return rows * signs(prefixes, dimensions)
+        return rows.mul_(signs(prefixes, dimensions))
 
 
 def _opener(shared: Tensor) -> OpenStep:
@@ -102,19 +105,19 @@ def _opener(shared: Tensor) -> OpenStep:
 
 @dataclass(frozen=True)
 class _FlippedStep:
-    """shared: (N, n, D). signs: (N, B, D)."""
+    """shared: (N, n, D) float64. signs: (N, B, D) float32."""
 
     shared: Tensor
     signs: Tensor
 
     def cross(self, weights: Tensor) -> Tensor:
-        return torch.matmul(weights * self.signs, self.shared.mT)
+        return torch.matmul((weights * self.signs).to(torch.float64), self.shared.mT)
 
     def squares(self, weights: Tensor) -> Tensor:
         return torch.matmul(weights[:, None], (self.shared * self.shared).mT)
 
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
-        return picked(self.signs, beam).mul_(picked(self.shared, candidate))
+        return picked(self.signs, beam).mul_(picked(self.shared, candidate).to(WORKING_TYPE))
 
 
 class Mirrored:
@@ -170,8 +173,8 @@ class _MirroredStep:
 
 
 def _mirror_sign(candidate: Tensor) -> Tensor:
-    """+1 for even numbers, -1 for odd ones, as float64."""
-    return 1.0 - (candidate & 1).to(torch.float64) * 2.0
+    """+1 for even numbers, -1 for odd ones."""
+    return 1.0 - (candidate & 1).to(WORKING_TYPE) * 2.0
 
 
 class Independent:
@@ -208,19 +211,19 @@ class Independent:
 
 @dataclass(frozen=True)
 class _IndependentStep:
-    """own: (N, B, n, D)."""
+    """own: (N, B, n, D) float64."""
 
     own: Tensor
 
     def cross(self, weights: Tensor) -> Tensor:
-        return torch.matmul(self.own, weights[..., None])[..., 0]
+        return torch.matmul(self.own, weights[..., None].to(torch.float64))[..., 0]
 
     def squares(self, weights: Tensor) -> Tensor:
         return torch.matmul(self.own * self.own, weights[:, None, :, None])[..., 0]
 
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
         block = torch.arange(len(beam), device=beam.device)[:, None]
-        return self.own[block, beam, candidate]
+        return self.own[block, beam, candidate].to(WORKING_TYPE)
 
 
 def picked(rows: Tensor, numbers: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ After variable k the partial sum b has log q(b) / p(b) = sum_d 1/2 curvature b^2
 curvature = (r - 1) / v, slope = m / v and v = t r + 1 - t (t: share revealed; m, r: the target). So a candidate a for
 b + c a costs sum_d (curvature b + slope) c a + 1/2 curvature c^2 a^2 beyond what its beam has: products of a matrix
 of candidates and one of beams. Weights are rounded to integers, few enough bits for every sum to stay below 2^53;
-sums of integers in float64 do not depend on their order, hence not on threads, batch, library or device.
+sums of integers in float64 do not depend on their order, hence not on threads, batch, library or device. All that
+is done number by number is done in float32, at half the price: no receiver repeats it.
 Legend: N blocks, B beams, n candidates, D dimensions.
 """
 
@@ -19,11 +20,13 @@ from torch import Tensor
 
 from lightning_modules.coding.shared_randomness import NORMAL_UNIT
 from lightning_modules.rec.auxiliary_variables import Share
-from lightning_modules.rec.candidate_noise import StepNoise
+from lightning_modules.rec.candidate_noise import WORKING_TYPE, StepNoise
 from lightning_modules.rec.portable_math import ceil_log2, folded_, ln, power_of_two, tree_sum
 from lightning_modules.rec.targets import Targets
 
 EXACT_BITS = 53
+GRADIENT_BITS = 23
+"""At most, so that integer gradients are exact in float32."""
 NORMAL_BITS, SQUARE_BITS = 15, 29
 """Table entries and their squares are below 2^15 and 2^29."""
 MAX_DIMENSIONS = 1 << 16
@@ -45,9 +48,10 @@ STEPS_AT_ONCE = 16
 class StepScores:
     """The quadratic form of one step, rounded where it meets candidates.
 
-    curvature, slope: (N, 1, D). square_weights: (N, D) integers, curvature in a unit of its own. Each (N, 1, 1):
-    linear_unit and square_unit, what one is worth of (integer gradient unit) * candidate and of square_weights *
-    candidate^2; limit, the largest integer a gradient may become; sum_limit, the same for a term of a score.
+    curvature, slope: (N, 1, D) float32. square_weights: (N, D) integers, curvature in a unit of its own. Each
+    (N, 1, 1): linear_unit and square_unit, what one is worth of (integer gradient unit) * candidate and of
+    square_weights * candidate^2; limit, the largest integer a gradient may become; sum_limit, the same for a term of
+    a score.
     """
 
     curvature: Tensor
@@ -59,16 +63,16 @@ class StepScores:
     sum_limit: Tensor
 
     def of_candidates(self, b: Tensor, noise: StepNoise) -> Tensor:
-        """Beams (N, B, D) -> (N, B, n) log q / p of each with each candidate added, without their constant."""
+        """Beams (N, B, D) float32 -> (N, B, n) log q / p of each with each candidate, without their constant."""
         gradient = (b * self.curvature).add_(self.slope)
         scores = self._of_sums(b, gradient)
         weights, unit = integers(gradient, self.limit)
-        linear = noise.cross(weights).mul_(unit * self.linear_unit)
+        linear = noise.cross(weights).mul_(unit.to(torch.float64) * self.linear_unit)
         return linear.add_(noise.squares(self.square_weights).mul_(self.square_unit)).add_(scores[..., None])
 
     def _of_sums(self, b: Tensor, gradient: Tensor) -> Tensor:
         """(N, B)"""
-        terms = folded_((gradient + self.slope).mul_(b), SUMMED_AS_INTEGERS)
+        terms = folded_((gradient + self.slope).mul_(b), SUMMED_AS_INTEGERS).to(torch.float64)
         terms.mul_(0.5 * RESOLUTION).round_().clamp_(-self.sum_limit, self.sum_limit)
         return terms.sum(-1).div_(RESOLUTION)
 
@@ -80,7 +84,8 @@ def step_scores(targets: Targets, shares: Share, steps: Tensor, num_active: Sequ
     calling an operation takes longer than the operation.
     """
     bits = size_bits(targets.sizes)
-    limits = tuple(power_of_two(EXACT_BITS - factor_bits - bits) for factor_bits in (NORMAL_BITS, SQUARE_BITS, 0))
+    gradients, squares, sums = (EXACT_BITS - factor_bits - bits for factor_bits in (NORMAL_BITS, SQUARE_BITS, 0))
+    limits = [power_of_two(most) for most in (gradients.clamp_max(GRADIENT_BITS), squares, sums)]
     excess, ratio, mean = (part[:, None] for part in (targets.ratio - 1.0, targets.ratio, targets.mean))
     for start in range(0, len(num_active), STEPS_AT_ONCE):
         n, stop = num_active[start], start + STEPS_AT_ONCE
@@ -90,6 +95,7 @@ def step_scores(targets: Targets, shares: Share, steps: Tensor, num_active: Sequ
         weights, unit = integers(curvature[:, :, None], limits[1][:n, None])
         square_units = unit * (step * step)[..., None] * (0.5 / NORMAL_UNIT**2)
         linear_units = step[..., None] / float(NORMAL_UNIT)
+        curvature, slope = curvature.to(WORKING_TYPE), slope.to(WORKING_TYPE)
         for k in range(curvature.shape[1]):
             m = num_active[start + k]
             yield StepScores(
@@ -98,7 +104,7 @@ def step_scores(targets: Targets, shares: Share, steps: Tensor, num_active: Sequ
                 weights[:m, k, 0],
                 linear_units[:m, k],
                 square_units[:m, k],
-                limits[0][:m],
+                limits[0][:m].to(WORKING_TYPE),
                 limits[2][:m],
             )
 
@@ -110,7 +116,7 @@ def size_bits(sizes: Tensor) -> Tensor:
 
 
 def integers(values: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., B, D) as integers up to `limit`, as float64, and their unit (..., 1, 1), for each matrix of its own."""
+    """(..., B, D) as integers up to `limit`, of its own type, and their unit (..., 1, 1), for each matrix its own."""
     largest = values.abs().amax((-2, -1), keepdim=True).clamp_min_(LEAST)
     return (values * (limit / largest)).round_(), largest / limit
 
@@ -119,7 +125,7 @@ def one_shot_log_weights(targets: Targets, noise: StepNoise) -> Tensor:
     """(N, n) log q(x) / p(x) of candidates x ~ N(0, 1), for one path in each block."""
     one = torch.ones_like(targets.mean[:, :1])
     (scores,) = step_scores(targets, Share(one, torch.zeros_like(one)), one, [len(one)])
-    at_zero = torch.zeros_like(targets.mean)[:, None]
+    at_zero = torch.zeros_like(targets.mean, dtype=WORKING_TYPE)[:, None]
     constant = -0.5 * tree_sum(ln(targets.ratio) + targets.mean * targets.mean / targets.ratio)
     return scores.of_candidates(at_zero, noise)[:, 0] + constant[:, None]
 
