@@ -58,6 +58,13 @@ def test_a_codec_that_knows_where_its_bits_go_adds_a_map_of_them() -> None:
     assert most == "bits up to 5.00 per pixel"
 
 
+def test_a_few_pixels_at_a_border_that_share_a_positions_bits_do_not_darken_the_map() -> None:
+    bits = {"y": torch.full((1, 1, 8, 9), 64.0)}  # positions of 16x16 pixels, the last ones cut to 16x1
+    panels, most = with_rates(torch.zeros(3, 128, 3 * 129, dtype=torch.uint8), bits)
+    assert most == "bits up to 0.25 per pixel"
+    assert panels[:, 0, -2].tolist() == panels[:, 0, -1].tolist() == [251, 252, 191]
+
+
 def test_a_csv_logger_gets_png_files_in_the_run_folder(tmp_path: Path) -> None:
     validate(CSVLogger(tmp_path / "csv"), tmp_path)
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png") if path.is_file())
