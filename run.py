@@ -772,6 +772,8 @@ def explain(error: BaseException) -> str | None:
     for cause in causes(error):
         if type(cause).__name__ in ("CodingError", "DamagedFile", "WrongModel", "MisconfigurationException"):
             return " ".join(str(cause).split())
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError):
+        return f"{str(error).rpartition('full_key: ')[2]}: {' '.join(str(error.__cause__).split())}"
     if isinstance(error, ConfigCompositionException):
         return bad_override(error)
     if isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(error, InstantiationException):

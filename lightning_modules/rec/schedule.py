@@ -67,13 +67,13 @@ class PowerLaw:
     num_choices = 1
 
     def __init__(self, *, exponent: float) -> None:
-        self._exponent = exponent
+        self.exponent = exponent
 
     def choose(self, targets: Targets, num_variables: Tensor) -> Tensor:
         return torch.zeros_like(num_variables)
 
     def scales(self, num_variables: int, choice: int) -> Tensor:
-        return _power_law_scales(num_variables, self._exponent)
+        return _power_law_scales(num_variables, self.exponent)
 
 
 @cache

@@ -30,6 +30,14 @@ _ZIPF, _GRAY, _BACK, _LAST = (1 << 2 * KIND_BITS + k for k in range(4))
 is one of a chain. Without _BACK, _LAST says that the numbers of `usual` are not written."""
 _FIXED, _UNUSUAL = struct.Struct("<BHH"), struct.Struct("<HHI")
 USUAL_SIZE, USUAL_SEED = 1 << 14, 42
+RANGES = {
+    "num_candidates": (1, 1 << 16),
+    "kl_per_variable": (1, (1 << 16) - 1),
+    "block_kl": (1, (1 << 16) - 1),
+    "block_size": (1, 1 << 16),
+    "seed": (0, (1 << 32) - 1),
+}
+"""Of what a file says, first and last; KL of a variable in its unit."""
 
 
 class Settings(NamedTuple):
@@ -82,7 +90,9 @@ def settings_of(coder: Coder, *, is_zipf: bool, block_kl: float, block_size: int
     noise, schedule = type(coder.noise), type(coder.schedule)
     if noise not in NOISES or schedule not in SCHEDULES:
         raise ValueError(f"files know no {noise.__name__} with {schedule.__name__}")
-    return Settings(
+    if isinstance(coder.schedule, PowerLaw) and coder.schedule.exponent != POWER_LAW_EXPONENT:
+        raise ValueError(f"files know no exponent but {POWER_LAW_EXPONENT}, got {coder.schedule.exponent}")
+    found = Settings(
         noise=NOISES.index(noise),
         schedule=SCHEDULES.index(schedule),
         is_zipf=is_zipf,
@@ -92,6 +102,10 @@ def settings_of(coder: Coder, *, is_zipf: bool, block_kl: float, block_size: int
         block_size=block_size,
         seed=coder.noise.seed,
     )
+    for name, (least, most) in RANGES.items():
+        if not least <= getattr(found, name) <= most:
+            raise ValueError(f"{name} must lie in {least} ... {most} to be told by a file, got {getattr(found, name)}")
+    return found
 
 
 def split(payload: bytes) -> tuple[Settings, bytes]:

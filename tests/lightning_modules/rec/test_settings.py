@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from lightning_modules.codec import DamagedFile
@@ -39,6 +40,23 @@ def test_a_configured_coder_is_told_in_5_bytes_or_13(coders: dict[str, FileCoder
     assert type(receiver.schedule) is schedule
     assert (settings.is_zipf, settings.num_candidates, settings.seed) == (is_zipf, candidates, 42)
     assert receiver.kl_per_variable == pytest.approx(coders[name].index_coder.kl_per_variable, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "fault"),
+    [
+        ("irec", "block_kl=70000", "block_kl must lie in 1 ... 65535 to be told by a file, got 70000"),
+        ("irec", "block_size=70000", "block_size must lie in 1 ... 65536 to be told by a file, got 70000"),
+        ("irec", "index_coder.kl_per_variable=12", "num_candidates must lie in 1 ... 65536"),
+        ("irec", "index_coder.noise.seed=4294967296", "seed must lie in 0 ... 4294967295"),
+        ("irec_paper", "index_coder.schedule.exponent=-0.5", "no exponent but -0.786.*, got -0.5"),
+    ],
+)
+def test_what_a_file_has_no_room_for_is_refused_before_the_first_picture(name: str, changes: str, fault: str) -> None:
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        cfg = compose(f"coder/{name}", overrides=[f"coder.{changes}"]).coder
+    with pytest.raises(InstantiationException, match=fault):
+        instantiate(cfg)
 
 
 def test_ways_of_coding_have_keys_of_their_own(coders: dict[str, FileCoder]) -> None:
