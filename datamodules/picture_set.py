@@ -6,6 +6,7 @@ was interrupted.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,13 +68,15 @@ class PictureSet(RankedPictures):
         return self.training_loader(DrawnPictures(self.pictures("train"), seed=self.seed, mirrored=self.mirrored))
 
     def val_dataloader(self) -> Sequence[DataLoader[SourceImage | Failure]]:
-        return [self._records(self.val_limit, None)]
+        """Of fewer pictures than ranks each comes several times, all equally often: a rank with none waits forever."""
+        return [self._records(self.val_limit, None, least=self.world_size)]
 
     def test_dataloader(self) -> DataLoader[SourceImage | Failure]:
         return self._records(self.limit, self.at_once)
 
-    def _records(self, limit: int | None, batch_size: int | None) -> DataLoader[SourceImage | Failure]:
-        records = PictureRecords(self.pictures("test")[:limit])
+    def _records(self, limit: int | None, batch_size: int | None, least: int = 1) -> DataLoader[SourceImage | Failure]:
+        pictures = self.pictures("test")[:limit]
+        records = PictureRecords(np.tile(pictures, (math.ceil(least / len(pictures)), 1, 1, 1)))
         return record_loader(records, len(records), self.rank, self.world_size, self.num_workers, batch_size)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import pickle
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -49,6 +51,17 @@ def test_a_gray_picture_is_a_record_of_three_equal_channels_that_says_so(digits:
     assert first.x.shape == (1, 3, 28, 28)
     assert first.format.gray
     assert [float(record.x.mean()) for record in (first, second)] == [0.0, 1.0], "black below a half, white above"
+
+
+def test_with_fewer_pictures_than_ranks_every_rank_validates_and_all_pictures_equally_often(digits: Path) -> None:
+    brightness = []
+    for rank in range(3):
+        module = Mnist(root=digits, **SETTINGS)
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=3)  # type: ignore[assignment]
+        (loader,) = module.val_dataloader()
+        brightness.append([float(record.x.mean()) for record in loader])
+    assert all(brightness)
+    assert sorted(itertools.chain(*brightness)) == [0.0, 0.0, 1.0, 1.0]
 
 
 def test_limits_take_the_first_pictures(digits: Path) -> None:
