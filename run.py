@@ -43,6 +43,8 @@ JOB_COMMAND = (sys.executable, str(CONF.parent / "run.py"))
 """Does the job of a sweep that its environment names."""
 
 RUN_FILE = "run.yaml"
+FAULTS_SHOWN = 5
+"""Files of a folder job that failed, on the terminal; the report has all."""
 JOB_FOLDER = "LATENTPRESS_JOB_FOLDER"
 """As `lightning_modules.job_process.JOB_FOLDER`: imported, it would make every start slower."""
 
@@ -286,6 +288,8 @@ def tell(job: Any, items: list[Any], received: signal.Signals | None) -> None:
     failed = f"{job.failed} of {job.files} files"
     if received is not None:
         raise Stopped(f"stopped by {received.name}: {failed} failed or not done; the same command goes on", received)
+    for fault in job.faults[:FAULTS_SHOWN]:
+        print(f"failed: {fault}")
     if job.failed:
         raise UserError(f"{failed} failed; {report} says why")
 

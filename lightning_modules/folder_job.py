@@ -72,11 +72,15 @@ class FolderJob:
         self.replaceable = tuple(replaceable)
         self.shard = shard
         self.files = 0
-        self.failed = 0
+        self.faults: list[str] = []
         self.totals: list[str] = []
         self._sources: dict[str, Source | None] = {}
         self._attached: dict[str, list[Made]] = {}
         self._journal = Journal(self._state / "journal")
+
+    @property
+    def failed(self) -> int:
+        return len(self.faults)
 
     # ---- handing out the work
 
@@ -267,7 +271,7 @@ class FolderJob:
         return [self._verified_row(name, path) for name, path in items]
 
     def write_report(self, items: Sequence[Item]) -> Path:
-        """`output/report.csv`, a row for each item; counts `files` and `failed`, ends the run. Raises `CodingError`.
+        """`output/report.csv`, a row for each item; counts `files`, tells `faults`, ends the run. Raises `CodingError`.
 
         Of several processes that end at the same time, none is left out: who sees that another has ended writes again.
         """
@@ -292,7 +296,8 @@ class FolderJob:
             flush_folder(folder)  # before the report says that it is there
         write_atomically(path, table(rows, columns).encode("utf-8", "surrogateescape"))
         own = [row for row in rows if self.shard.holds(row["name"])]
-        self.files, self.failed = len(own), sum(row["status"] == "failed" for row in own)
+        self.files = len(own)
+        self.faults = [_fault(row) for row in own if row["status"] == "failed"]
         self.totals = totals(rows, columns)
 
     def _verified_row(self, name: str, path: Path) -> Row:
@@ -357,3 +362,9 @@ class FolderJob:
 
     def _refusal(self, path: Path, error: OSError) -> CodingError:
         return CodingError(f"{printable(str(path))}: cannot be written: {describe_fault(error)}")
+
+
+def _fault(row: Row) -> str:
+    """Why an item failed, its name first."""
+    name, error = printable(row["name"]), printable(row["error"])
+    return error if error.startswith(name) else f"{name}: {error}"

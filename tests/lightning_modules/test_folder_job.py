@@ -309,6 +309,7 @@ def test_resuming_redoes_the_damaged_the_missing_the_changed_and_the_failed_and_
             job.finish(name, compressed_name(name), sealed(name), {"bytes": 1})
     report = _read_report(job.write_report(items))
     assert report["failed"]["error"] == "failed: no picture second line"
+    assert job.faults == ["failed: no picture second line"]
     assert job.failed == 1
 
     flipped = bytearray((out / "flipped.lpc").read_bytes())
