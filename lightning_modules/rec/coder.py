@@ -28,7 +28,7 @@ from lightning_modules.rec.targets import Targets, stack_targets
 ROUNDING = 1e-4
 """Nats that a block may have beyond K variables' worth: a float32 network does not know KL any better."""
 MAX_BLOCKS = 1 << 32
-NUMBERS_AT_ONCE = {"cpu": 3 << 17}
+NUMBERS_AT_ONCE = {"cpu": 3 << 16}
 NUMBERS_ON_DEVICE = 1 << 27
 """Of one array of a batch, dimensions times paths or candidates: on a CPU, about what its cache holds."""
 
@@ -96,7 +96,7 @@ class Coder:
         choices = torch.where(counts > 0, self.schedule.choose(targets, counts), 0)
         indices: list[Tensor] = [torch.zeros(0, dtype=torch.int64)] * len(counts)
         width = max(self.sampler.num_paths, self.num_candidates)
-        for rows in _batches(counts, targets.sizes, width):
+        for rows in batches(counts, targets.sizes, width):
             variables = self._variables(rows + first_block, counts[rows], choices[rows])
             chain = Chain(targets.rows(rows).trimmed(), variables, self.noise, self.num_candidates)
             chosen = self.sampler.choose(chain).cpu()
@@ -136,7 +136,7 @@ class Coder:
         _check_message(message, len(sizes), self.schedule.num_choices)
         indices = message.indices.to(device).split(message.counts.tolist())
         sums = [torch.zeros(int(size), dtype=torch.float64, device=device) for size in sizes]
-        for rows in _batches(message.counts, sizes, 1):
+        for rows in batches(message.counts, sizes, 1):
             variables = self._variables((rows + first_block).to(device), message.counts[rows], message.choices[rows])
             padded = torch.nn.utils.rnn.pad_sequence([indices[block] for block in rows.tolist()], batch_first=True)
             found = replay(self.noise, variables, padded, int(sizes[rows].max()))
@@ -165,20 +165,29 @@ def _sample(sums: list[Tensor], prior: Gaussian, layout: Layout) -> Tensor:
     return scaled + mean
 
 
-def _batches(counts: Tensor, sizes: Tensor, width: int) -> Iterator[Tensor]:
-    """Numbers of the blocks that have variables, most variables first, a batch at a time.
+def batches(counts: Tensor, sizes: Tensor, width: int) -> Iterator[Tensor]:
+    """Numbers of the blocks that have variables, a batch at a time, in each those with most variables first.
 
-    width: numbers that are held for each dimension.
+    Blocks of about one size go together, since a batch is as wide as its largest. width: numbers that are held for
+    each dimension.
     """
     limit = NUMBERS_AT_ONCE.get(counts.device.type, NUMBERS_ON_DEVICE) // width
-    order = torch.argsort(counts, descending=True, stable=True)
-    order = order[counts[order] > 0]
-    start = 0
-    while start < len(order):
-        longest = int(sizes[order[start:]].max())
-        stop = start + max(1, limit // longest)
-        yield order[start:stop]
-        start = stop
+    variables, dimensions = counts.tolist(), sizes.tolist()
+    coded = [block for block, count in enumerate(variables) if count > 0]
+    batch: list[int] = []
+    widest = 0
+    for block in sorted(coded, key=lambda block: dimensions[block].bit_length()):
+        widest = max(widest, dimensions[block])
+        if batch and (len(batch) + 1) * widest > limit:
+            yield _most_first(batch, variables)
+            batch, widest = [], dimensions[block]
+        batch.append(block)
+    if batch:
+        yield _most_first(batch, variables)
+
+
+def _most_first(blocks: list[int], variables: list[int]) -> Tensor:
+    return torch.tensor(sorted(blocks, key=lambda block: -variables[block]))
 
 
 def _check_message(message: Message, num_blocks: int, num_choices: int) -> None:

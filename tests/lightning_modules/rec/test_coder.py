@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import statistics
 
@@ -11,7 +12,7 @@ import torch
 
 from lightning_modules.rec.auxiliary_variables import Gaussian, kl_divergence
 from lightning_modules.rec.blocks import equal_blocks
-from lightning_modules.rec.coder import NUMBERS_AT_ONCE, Coder, Message, oversampled
+from lightning_modules.rec.coder import NUMBERS_AT_ONCE, Coder, Message, batches, oversampled
 from tests.lightning_modules.rec.conftest import MakeCoder
 from tests.lightning_modules.rec.peer_target import peer_target
 
@@ -169,3 +170,16 @@ def test_scales_that_no_density_has_are_refused(make_coder: MakeCoder, value: fl
     posterior.std[3] = value
     with pytest.raises(ValueError, match="bound the scales"):
         make_coder("irec").encode(posterior, prior, equal_blocks(20, 10, seed=0))
+
+
+def test_a_large_block_of_few_variables_leaves_the_small_ones_together() -> None:
+    """They went one by one while any larger block was still to come."""
+    counts, sizes = torch.tensor([2, *[90, 70] * 20, 0]), torch.tensor([16384, *[249] * 40, 5])
+    found = [batch.tolist() for batch in batches(counts, sizes, width=32)]
+    assert sorted(itertools.chain(*found)) == list(range(41)), "all that have variables, once"
+    assert found[-1] == [0]
+    assert len(found) == 3
+    for batch in found:
+        variables = counts[batch].tolist()
+        assert variables == sorted(variables, reverse=True)
+        assert len(batch) * int(sizes[batch].max()) * 32 <= NUMBERS_AT_ONCE["cpu"] or len(batch) == 1
