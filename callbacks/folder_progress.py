@@ -99,7 +99,11 @@ class FolderProgress(ProgressBar):
         self._thread.start()
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        del trainer, pl_module
+        """The table is of all processes: those that this one has started, and that still have files, go on first."""
+        del pl_module
+        if self._enabled:
+            for process in getattr(trainer.strategy.launcher, "procs", ()):
+                process.wait()
         if self._close():
             self.console.print(self._summary())
 

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import lightning as L
 import pytest
@@ -17,7 +19,7 @@ from callbacks.folder_progress import FolderProgress
 from lightning_modules.folder_job import FolderJob
 from lightning_modules.job_files import Item
 
-TRAINER = L.Trainer.__new__(L.Trainer)
+TRAINER: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=None))
 MODULE = L.LightningModule()
 
 
@@ -66,6 +68,15 @@ def test_it_ends_with_a_table_of_the_whole_job(tmp_path: Path, items: list[Item]
         ["files", "ok", "skipped", "failed", "megapixels", "mean", "bpp", "mean", "PSNR", "seconds"]
     )
     assert cells.replace("│", " ").split()[:-1] == ["3", "2", "0", "1", "4.0", "0.3000", "32.00"]
+
+
+def test_the_table_waits_for_what_other_processes_still_do(tmp_path: Path, items: list[Item]) -> None:
+    rank = SimpleNamespace(wait=lambda: work(tmp_path / "out", items, before=str))
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[rank])))
+    progress = FolderProgress(job=FolderJob(tmp_path / "out"), console=terminal(False))
+    progress.on_predict_start(trainer, MODULE)
+    progress.on_predict_end(trainer, MODULE)
+    assert "│ 3     │ 2  │ 0       │ 1" in written(progress)
 
 
 def test_outside_a_terminal_it_prints_plain_lines_with_the_time_left(
