@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from wandb.proto import wandb_internal_pb2
 
+SECONDS = 60.0
 BLOCK, HEADER = 32768, 7
 FULL, FIRST, LAST = 1, 2, 4
 
@@ -32,15 +34,30 @@ class WandbRun(NamedTuple):
 
 
 def read_run(folder: Path) -> WandbRun:
-    """The one run below a run folder."""
+    """The one run below a run folder, once its last record is there: W&B's writer ends after `wandb.finish`."""
     (path,) = folder.rglob("run-*.wandb")
+    deadline = time.monotonic() + SECONDS
+    while not (found := _parsed(path))[-1:] or found[-1].WhichOneof("record_type") != "exit":
+        assert time.monotonic() < deadline, f"{path} has no end"
+        time.sleep(0.05)
+    return _run_of(found)
+
+
+def _parsed(path: Path) -> list[Any]:
+    records = []
+    for data in _records(path.read_bytes()):
+        record: Any = getattr(wandb_internal_pb2, "Record")()  # noqa: B009 (made at import, unknown to its type)
+        record.ParseFromString(data)
+        records.append(record)
+    return records
+
+
+def _run_of(records: Iterable[Any]) -> WandbRun:
     goals: dict[str, tuple[str, str]] = {}
     history: list[dict[str, Any]] = []
     artifacts: dict[str, tuple[str, list[str]]] = {}
     group = job_type = ""
-    for data in _records(path.read_bytes()):
-        record: Any = getattr(wandb_internal_pb2, "Record")()  # noqa: B009 (made at import, unknown to its type)
-        record.ParseFromString(data)
+    for record in records:
         match record.WhichOneof("record_type"):
             case "run":
                 group, job_type = record.run.run_group, record.run.job_type
@@ -65,6 +82,8 @@ def _records(data: bytes) -> Iterator[bytes]:
             continue
         _, length, kind = struct.unpack("<IHB", data[place : place + HEADER])
         content = data[place + HEADER : place + HEADER + length]
+        if len(content) < length:  # being written
+            return
         place += HEADER + length
         parts = content if kind in (FULL, FIRST) else parts + content
         if kind in (FULL, LAST):
