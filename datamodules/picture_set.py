@@ -76,7 +76,7 @@ class PictureSet(RankedPictures):
 
     def _records(self, limit: int | None, batch_size: int | None, least: int = 1) -> DataLoader[SourceImage | Failure]:
         pictures = self.pictures("test")[:limit]
-        records = PictureRecords(np.tile(pictures, (math.ceil(least / len(pictures)), 1, 1, 1)))
+        records = PictureRecords(np.tile(pictures, (math.ceil(least / max(1, len(pictures))), 1, 1, 1)))
         return record_loader(records, len(records), self.rank, self.world_size, self.num_workers, batch_size)
 
 

@@ -172,22 +172,23 @@ def batches(counts: Tensor, sizes: Tensor, width: int) -> Iterator[Tensor]:
     each dimension.
     """
     limit = NUMBERS_AT_ONCE.get(counts.device.type, NUMBERS_ON_DEVICE) // width
-    variables, dimensions = counts.tolist(), sizes.tolist()
-    coded = [block for block, count in enumerate(variables) if count > 0]
+    dimensions = sizes.tolist()
+    coded = [block for block, count in enumerate(counts.tolist()) if count > 0]
     batch: list[int] = []
     widest = 0
     for block in sorted(coded, key=lambda block: dimensions[block].bit_length()):
         widest = max(widest, dimensions[block])
         if batch and (len(batch) + 1) * widest > limit:
-            yield _most_first(batch, variables)
+            yield _most_first(batch, counts)
             batch, widest = [], dimensions[block]
         batch.append(block)
     if batch:
-        yield _most_first(batch, variables)
+        yield _most_first(batch, counts)
 
 
-def _most_first(blocks: list[int], variables: list[int]) -> Tensor:
-    return torch.tensor(sorted(blocks, key=lambda block: -variables[block]))
+def _most_first(batch: list[int], counts: Tensor) -> Tensor:
+    blocks = torch.tensor(batch, device=counts.device)
+    return blocks[torch.argsort(counts[blocks], descending=True, stable=True)]
 
 
 def _check_message(message: Message, num_blocks: int, num_choices: int) -> None:
