@@ -44,7 +44,11 @@ def succeed(*arguments: str, **environment: str) -> str:
 
 def refuse(*arguments: str) -> str:
     """The one line that the command ends with; anything longer is a failure."""
-    done = run(*arguments)
+    return refusal(run(*arguments))
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The same of a command that has ended."""
     assert done.returncode == 1, done.stderr[-3000:]
     assert "Traceback" not in done.stderr, done.stderr[-3000:]
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -180,13 +180,13 @@ def test_kill_9_of_ranks_of_the_command_leaves_whole_files_and_the_same_command_
     for pid in {"the first rank": [process.pid], "the second rank": [other]}.get(victims, [process.pid, other]):
         os.kill(pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    assert process.returncode in (-signal.SIGKILL, 0), "Lightning ends the first rank within 5 s, if it is not done"
+    has_finished = process.returncode == 0 and victims == "the second rank"  # Lightning takes up to 5 s to end it
+    assert has_finished or process.returncode == -signal.SIGKILL, "an exit code of 0 with files missing"
     deadline = time.monotonic() + 30
     while is_running(other):
         assert time.monotonic() < deadline, "a rank goes on alone"
         time.sleep(0.1)
-    redone = resume(job, unbroken)
-    assert redone == 0 or process.returncode != 0, "an exit code of 0 with files missing"
+    assert (resume(job, unbroken) == 0) == has_finished, "an exit code of 0 with files missing"
 
 
 FATES = (
