@@ -46,7 +46,7 @@ RUN_FILE = "run.yaml"
 FAULTS_SHOWN = 5
 """Files of a folder job that failed, on the terminal; the report has all."""
 JOB_FOLDER = "LATENTPRESS_JOB_FOLDER"
-"""As `lightning_modules.job_process.JOB_FOLDER`: imported, it would make every start slower."""
+"""As `lightning_modules.sweeps.process.JOB_FOLDER`: imported, it would make every start slower."""
 
 
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
@@ -115,7 +115,7 @@ def sweep_name() -> str | None:
 
 def job_folder() -> str:
     """Of a job of a sweep: its number, and how it differs from the others."""
-    from lightning_modules.override import folder_name
+    from lightning_modules.sweeps.overrides import folder_name
 
     config = HydraConfig.get()
     name = folder_name(config.overrides.task, config.job.config.override_dirname.exclude_keys)
@@ -241,7 +241,7 @@ def decompress(cfg: DictConfig) -> None:
     """.lpc files -> PNG, each with the model that made it."""
     from lightning_modules.checkpoints.checkpoint import PACKAGED
     from lightning_modules.checkpoints.model_library import ModelLibrary
-    from lightning_modules.compression_module import DecompressionModule
+    from lightning_modules.decompression_module import DecompressionModule
 
     decodings = build_each(cfg.decoding)
     cfg.task.job.key = short_hash(OmegaConf.to_yaml(cfg.decoding, resolve=True))
@@ -253,7 +253,7 @@ def decompress(cfg: DictConfig) -> None:
 
 def truncate(cfg: DictConfig) -> None:
     """Progressive .lpc files -> the same at a lower rate."""
-    from lightning_modules.truncation_module import TruncationModule
+    from lightning_modules.decompression_module import TruncationModule
 
     limit = build(cfg.task.limit)
     given = Path(cfg.input).resolve()
@@ -266,7 +266,7 @@ def truncate(cfg: DictConfig) -> None:
 
 def predict(cfg: DictConfig, module: Any) -> None:
     """A folder job. The first process merges the report, which has the last word on what is there."""
-    from lightning_modules import stop_request
+    from lightning_modules.system import stop_request
 
     files = build(cfg.task.datamodule).predict_dataloader()
     trainer = build_trainer(cfg)
@@ -475,7 +475,7 @@ def main(cfg: DictConfig) -> float | None:
 
 def watched(cfg: DictConfig) -> AbstractContextManager[None]:
     """Signals within are requests, where a task stops between two files."""
-    from lightning_modules import stop_request
+    from lightning_modules.system import stop_request
 
     return stop_request.watched() if cfg.task.name in FOLDER_TASKS else nullcontext()
 
@@ -535,7 +535,7 @@ class SweepStart(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Names of jobs leave out what is the same for all; the configuration stays, also when a job fails."""
-        from lightning_modules.sweep_folder import begin
+        from lightning_modules.sweeps.folder import begin
 
         del kwargs
         found = os.environ.get("PYTHONPATH")
@@ -580,13 +580,13 @@ class ProcessLauncher(Launcher):
         self.hydra_context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from lightning_modules import frozen_job
-        from lightning_modules.job_crew import JobCrew
+        from lightning_modules.sweeps import frozen_config
+        from lightning_modules.sweeps.process_pool import JobCrew
 
         setup_globals()
         jobs = [self._frozen(overrides, number) for number, overrides in enumerate(job_overrides, initial_job_idx)]
         folders = [job.return_value for job in jobs if job.status == JobStatus.COMPLETED]
-        pending = [folder for folder in folders if not frozen_job.is_done(folder)]
+        pending = [folder for folder in folders if not frozen_config.is_done(folder)]
         if len(pending) < len(folders):
             print(f"{len(folders) - len(pending)} of {len(jobs)} jobs were done before", file=sys.stderr)
         JobCrew(JOB_COMMAND, self.jobs).run(pending)
@@ -624,11 +624,11 @@ class JudgedJob(JobReturn):
 
 def one_of_a_sweep(cfg: DictConfig) -> float | None:
     """What a launcher of Hydra's calls a job, wherever it does so: here it only starts the process that does it."""
-    from lightning_modules import frozen_job
-    from lightning_modules.job_process import complete
+    from lightning_modules.sweeps import frozen_config
+    from lightning_modules.sweeps.process import complete
 
     folder = freeze_job(cfg)
-    if not frozen_job.is_done(folder):
+    if not frozen_config.is_done(folder):
         complete(JOB_COMMAND, folder)
     return result(folder, cfg.optimize)
 
@@ -638,18 +638,18 @@ def freeze_job(cfg: DictConfig) -> Path:
 
     What cannot be computed is the job's failure. A job that was done before, or is being done, keeps its record.
     """
-    from lightning_modules import frozen_job, job_record
+    from lightning_modules.sweeps import frozen_config, record
 
     config = HydraConfig.get()
     folder, plain = Path(config.runtime.output_dir), OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    overrides, key = list(config.overrides.task), frozen_job.key_of(cfg)
-    job = job_record.SweepJob(config.job.num, cfg.task.name, overrides, job_record.UNFINISHED, key)
+    overrides, key = list(config.overrides.task), frozen_config.key_of(cfg)
+    job = record.SweepJob(config.job.num, cfg.task.name, overrides, record.UNFINISHED, key)
     try:
-        frozen_job.freeze(cfg, plain, folder)
+        frozen_config.freeze(cfg, plain, folder)
     except Exception as error:
         job._replace(error=one_line(error)).write(folder)
         raise
-    if job_record.read(folder) not in (job, job._replace(error=None)):
+    if record.read(folder) not in (job, job._replace(error=None)):
         job.write(folder)
     return folder
 
@@ -668,12 +668,12 @@ def judged(job: JobReturn) -> JobReturn:
 
 def result(folder: Path, measure: str | None) -> float | None:
     """The mean of what a search of settings looks at. Raises `JobFailed`."""
-    from lightning_modules import job_record
-    from lightning_modules.sweep_job import outcome
+    from lightning_modules.reports.sweep_results import outcome
+    from lightning_modules.sweeps import record
 
-    record = job_record.read(folder)
-    error = record.error if record else job_record.UNFINISHED
-    value = outcome(record, folder).means.named(measure) if record and measure and not error else None
+    left = record.read(folder)
+    error = left.error if left else record.UNFINISHED
+    value = outcome(left, folder).means.named(measure) if left and measure and not error else None
     if measure and not error and value is None:
         error = f"has measured no {measure}, which optimize= names"
     if error:
@@ -683,11 +683,11 @@ def result(folder: Path, measure: str | None) -> float | None:
 
 def do_job(folder: Path) -> None:
     """The job of a sweep whose frozen configuration lies in `folder`; its ranks come here as well."""
-    from lightning_modules import frozen_job
-    from lightning_modules.job_process import end_with_parent
-    from lightning_modules.job_record import claimed
+    from lightning_modules.sweeps import frozen_config
+    from lightning_modules.sweeps.process import end_with_parent
+    from lightning_modules.sweeps.record import claimed
 
-    frozen = frozen_job.read(folder)
+    frozen = frozen_config.read(folder)
     adopt(frozen.hydra)
     overrides = list(frozen.hydra.overrides.task)
     sys.argv[1:] = overrides  # the command that does this job alone
@@ -697,7 +697,7 @@ def do_job(folder: Path) -> None:
             return
         end_with_parent()
         with claimed(folder):
-            if not frozen_job.is_done(folder):
+            if not frozen_config.is_done(folder):
                 with recorded(folder):
                     run_task(frozen.config, overrides)
 
@@ -715,9 +715,9 @@ def adopt(frozen: DictConfig) -> None:
 @contextmanager
 def recorded(folder: Path) -> Iterator[None]:
     """Leave in the folder of a sweep's job what became of it."""
-    from lightning_modules import job_record
+    from lightning_modules.sweeps import record
 
-    job = job_record.read(folder)
+    job = record.read(folder)
     assert job is not None, "written when it was frozen"
     try:
         yield
@@ -732,8 +732,8 @@ def end_sweep(is_whole: bool) -> int:
     folder = sweep_dir() if HydraConfig.initialized() else None
     if folder is None or not folder.is_dir():
         return 0
-    from lightning_modules.sweep_folder import close
-    from lightning_modules.sweep_summary import summarize
+    from lightning_modules.reports.sweep_summary import summarize
+    from lightning_modules.sweeps.folder import close
 
     summarize(folder)
     failed = close(folder, is_whole)
@@ -745,7 +745,7 @@ def end_sweep(is_whole: bool) -> int:
 def resume_sweep() -> None:
     """Make `resume=FOLDER`, if that is a sweep's, the command that began it, given in the folder where it was."""
     if any(word.startswith("resume=") for word in sys.argv):
-        from lightning_modules.sweep_folder import begun_by
+        from lightning_modules.sweeps.folder import begun_by
 
         words = begun_by(sys.argv[1:])
         if words is not None:
@@ -857,7 +857,7 @@ def report(error: BaseException) -> int:
 def start() -> int:
     """As the module `run`, by which name the processes of a sweep know what is in here."""
     import run
-    from lightning_modules.kept_memory import keep_freed_memory
+    from lightning_modules.system.heap import keep_freed_memory
 
     keep_freed_memory()
     return run.entry()

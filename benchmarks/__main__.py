@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from benchmarks.measurement import Settings
     from benchmarks.ratio_table import render, save
-    from lightning_modules.kept_memory import keep_freed_memory
+    from lightning_modules.system.heap import keep_freed_memory
 
     keep_freed_memory()  # as run.py does; both sides of a row have it
     torch.set_num_threads(options.threads)

@@ -15,7 +15,7 @@ from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
 from benchmarks.contenders import contenders
-from lightning_modules.environment import Environment, environments
+from lightning_modules.doctor.environments import Environment, environments
 
 CODED = "coded.pt"
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from callbacks.folder_writer import FolderWriter
 from callbacks.image_row import coded_row
-from lightning_modules.codec import CodedImage, CodingError
+from lightning_modules.errors import CodingError
+from lightning_modules.records import CodedImage
 
 
 class BitstreamWriter(FolderWriter):

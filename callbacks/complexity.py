@@ -12,7 +12,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks.run_file import write_run_file
-from lightning_modules.codec import Codec, CodingError
+from lightning_modules.codec import Codec
+from lightning_modules.errors import CodingError
 
 COMPLEXITY_NAME = "complexity.json"
 KILO = 1000.0

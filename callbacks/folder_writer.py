@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Protocol
 
 import lightning as L
 
-from lightning_modules.codec import CodingError, Failure
+from lightning_modules.errors import CodingError
+from lightning_modules.records import Failure
 
 
 class OutputFolder(Protocol):

@@ -9,9 +9,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from callbacks.ms_ssim import ms_ssim
-from callbacks.pixels import band_rows, pixels
-from lightning_modules.codec import CodedImage, PixelFormat
+from lightning_modules.metrics.ms_ssim import ms_ssim
+from lightning_modules.metrics.pixels import band_rows, pixels
+from lightning_modules.records import CodedImage, PixelFormat
 
 OPAQUE_RGB = PixelFormat()
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from callbacks.image_quality import image_quality, image_rates
-from lightning_modules.codec import PICTURES_IN_FILE, CodedImage, DecodedImage, DecodedPack
+from lightning_modules.records import PICTURES_IN_FILE, CodedImage, DecodedImage, DecodedPack
 
 
 def coded_row(image: CodedImage) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from callbacks.image_quality import OPAQUE_RGB, image_quality
-from callbacks.pixels import pixels
 from callbacks.rate_map import coloured, rate_map
 from callbacks.run_file import write_run_file
 from lightning_modules.codec import Codec
+from lightning_modules.metrics.pixels import pixels
 
 ERROR_GAIN = 8.0
 COLOURED = 0.99

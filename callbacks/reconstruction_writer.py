@@ -12,8 +12,9 @@ from PIL import Image
 
 from callbacks.folder_writer import FolderWriter
 from callbacks.image_row import decoded_pack_row, decoded_row
-from callbacks.pixels import pixels
-from lightning_modules.codec import CodingError, DecodedImage, DecodedPack
+from lightning_modules.errors import CodingError
+from lightning_modules.metrics.pixels import pixels
+from lightning_modules.records import DecodedImage, DecodedPack
 
 
 def png(image: DecodedImage) -> bytes:

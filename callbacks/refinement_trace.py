@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import lightning as L
 
 from callbacks.run_file import write_run_file
-from lightning_modules.codec import CodedImage
+from lightning_modules.records import CodedImage
 
 
 class Trace(Protocol):

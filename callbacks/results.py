@@ -16,7 +16,8 @@ from torchmetrics import MeanMetric, MetricCollection, SumMetric
 from callbacks.image_quality import Distance, SetDistance, image_rates, shown
 from callbacks.image_row import coded_row
 from callbacks.run_file import write_run_file
-from lightning_modules.codec import REPORT_COLUMNS, Codec, CodedImage, Failure
+from lightning_modules.codec import Codec
+from lightning_modules.records import REPORT_COLUMNS, CodedImage, Failure
 
 RESULTS_NAME = "results.csv"
 RESULT_COLUMNS = (*REPORT_COLUMNS, "lmbda", "loss")

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from callbacks.folder_writer import FolderWriter
-from lightning_modules.codec import TruncatedFile
+from lightning_modules.records import TruncatedFile
 
 
 class TruncationWriter(FolderWriter):

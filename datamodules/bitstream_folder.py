@@ -9,7 +9,8 @@ import lightning as L
 from datamodules.file_listing import NamedFile, list_bitstreams, named_files
 from datamodules.image_file import describe_os_error, is_regular, printable
 from datamodules.pending_files import Batches, FileQueue, PendingFiles
-from lightning_modules.codec import CodingError, CompressedImage, Failure
+from lightning_modules.errors import CodingError
+from lightning_modules.records import CompressedImage, Failure
 
 MAX_FILE_BYTES = 2**30  # more than any picture we code: whatever it is, it is not read into memory
 

@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from datamodules.download import fetch
 from datamodules.picture_set import Pictures, PictureSet
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
+from lightning_modules.system.download import fetch
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from datamodules.image_file import describe_os_error, is_image_name, printable
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 NamedFile = tuple[str, Path]
 """(path relative to the listed folder, with `/`; the file)."""

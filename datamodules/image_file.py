@@ -22,7 +22,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
 from datamodules.bit_depth import bits_per_channel
-from lightning_modules.codec import CodingError, PixelFormat
+from lightning_modules.errors import CodingError
+from lightning_modules.records import PixelFormat
 
 # Formats that Pillow decodes by itself: no interpreter (EPS, WMF) is ever started on a user's file.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "QOI")

@@ -20,7 +20,8 @@ from datamodules.pending_files import Batches, FileQueue, PendingFiles
 from datamodules.ranked_pictures import RankedPictures
 from datamodules.source_images import read_source, source_loader
 from datamodules.training_crops import CropDataset, Pixels, cached_pixels
-from lightning_modules.codec import CodingError, Failure, SourceImage
+from lightning_modules.errors import CodingError
+from lightning_modules.records import Failure, SourceImage
 
 Roots = str | Path | Sequence[str | Path] | None
 """Folders, searched recursively, and files; None and the empty list: no pictures."""

@@ -12,7 +12,7 @@ from torchvision.io import ImageReadMode, decode_image, read_file
 
 from datamodules.image_folder import ImageFolder
 from datamodules.training_crops import CropDataset, Pixels, cut
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 MAX_DRAWS = 1000
 

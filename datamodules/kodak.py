@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from datamodules.download import fetch
 from datamodules.image_folder import ImageFolder
+from lightning_modules.system.download import fetch
 
 URL = "http://r0k.us/graphics/kodak/kodak"  # no https there; the hashes guard what arrives
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.download import fetch
 from datamodules.picture_set import Pictures, PictureSet
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
+from lightning_modules.system.download import fetch
 
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist"
 FOLDER = Path("MNIST", "raw")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from datamodules.file_listing import NamedFile
-from lightning_modules.codec import CodingError, SourceImage
+from lightning_modules.errors import CodingError
+from lightning_modules.records import SourceImage
 
 Record = TypeVar("Record")
 

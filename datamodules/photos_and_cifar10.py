@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules.cifar10 import BATCHES, FOLDER, SIDE, download, read_batch
 from datamodules.image_folder import ImageFolder
 from datamodules.training_crops import CropDataset, DrawnPictures
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 SOURCE_KEY = 1
 """Third number of the generators that choose a source: independent of those that cut crops."""

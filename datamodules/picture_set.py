@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.ranked_pictures import RankedPictures
 from datamodules.source_images import record_loader
 from datamodules.training_crops import DrawnPictures
-from lightning_modules.codec import Failure, PixelFormat, SourceImage
+from lightning_modules.records import Failure, PixelFormat, SourceImage
 
 Pictures = NDArray[np.uint8]
 """(N, H, W, C), C = 3 for colour and 1 for gray."""

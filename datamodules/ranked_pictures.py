@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.training_crops import CropDataset, DrawnPictures, crop_loader
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 
 class RankedPictures(L.LightningDataModule):

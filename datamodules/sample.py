@@ -14,7 +14,7 @@ from PIL import Image
 
 from datamodules.file_listing import NamedFile
 from datamodules.image_folder import ImageFolder, Roots
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 NAMES = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "rocket.jpg")
 

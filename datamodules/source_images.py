@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.file_listing import NamedFile, list_images, named_files
 from datamodules.image_file import read_image
-from lightning_modules.codec import CodingError, Failure, SourceImage
+from lightning_modules.errors import CodingError
+from lightning_modules.records import Failure, SourceImage
 
 
 def read_source(item: NamedFile) -> SourceImage | Failure:

@@ -23,148 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lightning_modules.errors import CodingError
 from lightning_modules.quantization import hard_round
+from lightning_modules.records import Chain, ImageSize
 
 Quantizer = Callable[[Tensor, Tensor], Tensor]
 """`(value, offset) -> value`: a point on, or near, the grid `offset + Z`. Same shape in and out."""
 
-ImageSize = tuple[int, int]
-"""(height, width) in pixels, each at least 1."""
-
 Integers = Mapping[str, NDArray[np.integer[Any]]]
 """All that a decoder computes of one picture before floating point enters, by name: equal on every machine."""
-
-
-CARRIED = "carried"
-"""Name, among a picture's integers, of bytes of the user's own that its file carries besides."""
-
-REPORT_COLUMNS = (
-    "name",
-    "status",
-    "height",
-    "width",
-    "bytes",
-    "bpp",
-    "bpp_estimated",
-    "psnr",
-    "ms_ssim",
-    "encode_seconds",
-    "decode_seconds",
-    "error",
-)
-"""The columns of every table with one row per picture, in the order in which they are written, before any others."""
-
-
-PICTURES_IN_FILE = "pictures_in_file"
-"""Further column of such tables, where files hold several pictures."""
-
-
-class PixelFormat(NamedTuple):
-    """What the RGB tensor does not say about its picture, and the file must.
-
-    gray: the picture has one channel; `x` repeats it three times and decoding averages it back.
-    alpha: opacity, uint8 (H, W), kept losslessly; None when the picture is opaque.
-    icc_profile: the embedded colour profile as found in the input; None when there was none.
-    carried: bytes of the user's own that came with a decoded file; None when there were none.
-    further: other pictures that a decoded file stands for, (1, 3, H, W) each.
-    """
-
-    gray: bool = False
-    alpha: Tensor | None = None
-    icc_profile: bytes | None = None
-    carried: bytes | None = None
-    further: tuple[Tensor, ...] = ()
-
-
-class SourceImage(NamedTuple):
-    """A picture to code. name: input path relative to the input folder, with `/`. x: (1, 3, H, W) in [0, 1]."""
-
-    name: str
-    x: Tensor
-    format: PixelFormat = PixelFormat()
-
-
-class CompressedImage(NamedTuple):
-    """An `.lpc` file as read from the disk: the bytes are not checked yet."""
-
-    name: str
-    data: bytes
-
-
-class Failure(NamedTuple):
-    """An item that could not be read, coded or decoded; `error` is one line: file, fault, remedy."""
-
-    name: str
-    error: str
-
-
-class PackShare(NamedTuple):
-    """A picture's part of a pack, a file of several pictures.
-
-    file_name: the pack's. num_bytes: what counts as this picture's; those of all pictures sum to the file's length.
-    """
-
-    file_name: str
-    num_bytes: int
-
-
-class CodedImage(NamedTuple):
-    """A picture, the file made of it, and what a receiver gets out of that file.
-
-    x, x_hat: (1, 3, H, W); x in [0, 1], x_hat as decoded from `data` (not clamped).
-    estimated_bits: -log2 of the latents' probability under the coding tables, summed over the image.
-    payload_bytes: length of the entropy-coded sections; `len(data)` is the whole file.
-    accounts: as of `Coded`. chain: the files that this one is read with, if there are such, or the
-    pictures of its pack. share: of a pack; `payload_bytes` is of the share then.
-    """
-
-    name: str
-    x: Tensor
-    x_hat: Tensor
-    format: PixelFormat
-    data: bytes
-    estimated_bits: float
-    payload_bytes: int
-    encode_seconds: float
-    decode_seconds: float
-    accounts: Mapping[str, float] = MappingProxyType({})
-    chain: Chain | None = None
-    share: PackShare | None = None
-
-    @property
-    def num_bytes(self) -> int:
-        """Of the file, or of the picture's share in it."""
-        return len(self.data) if self.share is None else self.share.num_bytes
-
-
-class DecodedImage(NamedTuple):
-    """What came out of a file. x_hat: (1, 3, H, W), not clamped. num_bytes: the file's length."""
-
-    name: str
-    x_hat: Tensor
-    format: PixelFormat
-    num_bytes: int
-    decode_seconds: float
-
-
-class DecodedPack(NamedTuple):
-    """What came out of a file of several pictures, which have the names that they had when they were packed.
-
-    name, num_bytes: the file's. The pictures share its bytes and seconds equally.
-    """
-
-    name: str
-    pictures: tuple[DecodedImage, ...]
-    num_bytes: int
-    decode_seconds: float
-
-
-class TruncatedFile(NamedTuple):
-    """An `.lpc` file cut to a lower rate. image_size: of its picture."""
-
-    name: str
-    data: bytes
-    image_size: ImageSize
 
 
 class Latents(NamedTuple):
@@ -222,13 +89,6 @@ class CodedPack(NamedTuple):
 
     section: Section
     pictures: list[Coded]
-
-
-class Chain(NamedTuple):
-    """Files that are one stream and are read together. mark: tells chains apart. length: how many files they are."""
-
-    mark: int
-    length: int
 
 
 class Codec(nn.Module, ABC):
@@ -391,15 +251,3 @@ def amortized(codec: Codec, x: Tensor, steps: int = 0, lmbda: float | None = Non
     """
     del steps, lmbda
     return codec.analyze(x)
-
-
-class CodingError(Exception):
-    """A file cannot be read, coded or decoded. The message is one line a user can act on."""
-
-
-class DamagedFile(CodingError):
-    """The bytes are not what their writer wrote."""
-
-
-class WrongModel(CodingError):
-    """The file was made by another model than the one at hand."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_modules.codec import ImageSize
+from lightning_modules.records import ImageSize
 
 
 def crop(value: Tensor, size: ImageSize) -> Tensor:

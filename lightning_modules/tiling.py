@@ -22,7 +22,7 @@ import torch
 from compressai.layers import GDN
 from torch import Tensor, nn
 
-from lightning_modules.free_memory import free_memory
+from lightning_modules.system.free_memory import free_memory
 
 POINTWISE = (GDN, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Tanh, nn.Identity)
 """Layers whose output at a position depends on their input at that position alone."""

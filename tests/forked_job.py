@@ -18,13 +18,13 @@ from callbacks.bitstream_writer import BitstreamWriter
 from datamodules.file_listing import list_images, named_files
 from datamodules.pending_files import Batches, PendingFiles
 from datamodules.source_images import read_source
-from lightning_modules import stop_request
 from lightning_modules.checkpoints.checkpoint import nearest_packaged
 from lightning_modules.checkpoints.packaged_model import load_model
 from lightning_modules.codec import amortized
 from lightning_modules.compression_module import CompressionModule
-from lightning_modules.folder_job import FolderJob
-from lightning_modules.job_files import compressed_name
+from lightning_modules.folder_jobs.file_names import compressed_name
+from lightning_modules.folder_jobs.folder_job import FolderJob
+from lightning_modules.system import stop_request
 
 torch.set_num_threads(1)  # before anything starts threads, which would not be there after a fork
 CODEC = load_model(nearest_packaged("demo", 0.001))

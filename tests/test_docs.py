@@ -300,7 +300,7 @@ def test_every_call_of_the_trip_is_in_the_file_beside_it() -> None:
 
 
 def test_the_readme_gives_the_columns_of_the_report() -> None:
-    from lightning_modules.codec import REPORT_COLUMNS
+    from lightning_modules.records import REPORT_COLUMNS
 
     assert ",".join(REPORT_COLUMNS) in text_of(ROOT / "README.md").spans
 

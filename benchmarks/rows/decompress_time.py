@@ -6,8 +6,8 @@ import torch
 
 from benchmarks.contenders import contenders, pictures
 from benchmarks.measurement import Goal, Measurement, Settings, interleave, relative_time
-from lightning_modules.codec import PixelFormat
 from lightning_modules.coding.picture import pack, unpack
+from lightning_modules.records import PixelFormat
 
 NUMBER = 7
 

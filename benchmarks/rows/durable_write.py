@@ -14,9 +14,9 @@ import torch
 
 from benchmarks.contenders import contenders, pictures
 from benchmarks.measurement import Goal, Measurement, Pair, Settings, interleave, relative_time, seconds
-from lightning_modules.atomic_file import write_whole
-from lightning_modules.codec import PixelFormat
 from lightning_modules.coding.picture import pack
+from lightning_modules.records import PixelFormat
+from lightning_modules.system.atomic_file import write_whole
 
 NUMBER = 24
 

@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from benchmarks import papers_coder
 from benchmarks.__main__ import REPOSITORY
 from benchmarks.measurement import Goal, Measurement, Pair, Settings, interleave, quartiles, speed_up
-from lightning_modules.rec.auxiliary_variables import Gaussian, kl_divergence
-from lightning_modules.rec.blocks import equal_blocks
-from lightning_modules.rec.coder import Coder
+from lightning_modules.rec.samplers.auxiliary_variables import Gaussian, kl_divergence
+from lightning_modules.rec.samplers.blocks import equal_blocks
+from lightning_modules.rec.samplers.index_coder import Coder
 
 NUMBER = 12
 DIMENSIONS, NATS = 1000, 300.0

@@ -23,7 +23,7 @@ from benchmarks.rows.refinement_step import (
     timed_by_turns,
 )
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.sga import step_codec
+from lightning_modules.sga import frozen_codec
 
 NUMBER = 10
 
@@ -33,7 +33,7 @@ def measure(settings: Settings) -> list[Measurement]:
     codec.requires_grad_(False)
     sides = {
         "floor": networks_alone(codec, x),
-        "step": our_step(codec, x, step_codec.float32),
+        "step": our_step(codec, x, frozen_codec.float32),
         "evaluation": evaluation(codec, x),
     }
     rounds = timed_by_turns(sides, settings.rounds)

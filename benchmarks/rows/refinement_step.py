@@ -16,18 +16,17 @@ from torch import Tensor
 
 from benchmarks.measurement import Goal, Measurement, Pair, Settings, seconds, speed_up
 from benchmarks.papers_refinement import PapersLoop
-from lightning_modules import learning_rate
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.rate_distortion import mse_255
-from lightning_modules.sga import step_codec
-from lightning_modules.sga.course import Course
-from lightning_modules.sga.keep import Last
+from lightning_modules.sga import frozen_codec
 from lightning_modules.sga.methods import StochasticAnnealing
 from lightning_modules.sga.noise import image_noise
 from lightning_modules.sga.objective import Objective
-from lightning_modules.sga.refinement import Refinement
+from lightning_modules.sga.refinement import Course, Refinement
 from lightning_modules.sga.rounding import atanh
+from lightning_modules.sga.selection import Last
 from lightning_modules.sga.temperature import delayed_exponential
+from lightning_modules.training import learning_rate
+from lightning_modules.training.rate_distortion import mse_255
 
 NUMBER = 9
 N, M = 128, 192
@@ -40,8 +39,8 @@ def measure(settings: Settings) -> list[Measurement]:
     codec, x = codec_and_picture()
     sides = {
         "theirs": papers_step(codec, x),
-        "float32": our_step(codec, x, step_codec.float32),
-        "bfloat16": our_step(codec, x, step_codec.bfloat16),
+        "float32": our_step(codec, x, frozen_codec.float32),
+        "bfloat16": our_step(codec, x, frozen_codec.bfloat16),
         "evaluation": evaluation(codec, x),
     }
     rounds = timed_by_turns(sides, settings.rounds)
@@ -73,7 +72,7 @@ def smooth_picture() -> Tensor:
     return torch.nn.functional.interpolate(torch.rand(1, 3, 8, 12), (HEIGHT, WIDTH), mode="bicubic").clamp(0, 1)
 
 
-def our_step(codec: HyperpriorCodec, x: Tensor, make: step_codec.MakeStepCodec) -> Callable[[], None]:
+def our_step(codec: HyperpriorCodec, x: Tensor, make: frozen_codec.MakeStepCodec) -> Callable[[], None]:
     """A step of ours, from where the last one ended, without the true losses."""
     refinement = Refinement(
         method=StochasticAnnealing(atanh(), delayed_exponential(1e-3, 0.5, 700)),

@@ -19,18 +19,18 @@ from torch import Tensor
 from benchmarks.contenders import contenders, pictures
 from benchmarks.measurement import Goal, Measurement, Pair, Settings, quartiles, relative_time
 from benchmarks.papers_refinement import PapersLoop
-from lightning_modules import learning_rate
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.rate_distortion import mse_255
-from lightning_modules.sga.keep import Best
+from lightning_modules.sga.frozen_codec import Fastest
 from lightning_modules.sga.methods import Method, StochasticAnnealing
 from lightning_modules.sga.noise import image_noise
 from lightning_modules.sga.objective import Objective
 from lightning_modules.sga.refinement import Refinement
 from lightning_modules.sga.rounding import atanh, ssl
-from lightning_modules.sga.step_codec import Fastest
+from lightning_modules.sga.selection import Best
 from lightning_modules.sga.temperature import delayed_exponential, exponential
 from lightning_modules.sga.trace import Trace
+from lightning_modules.training import learning_rate
+from lightning_modules.training.rate_distortion import mse_255
 
 NUMBER = 11
 STEPS = 2000

@@ -28,8 +28,7 @@ from benchmarks.rows.training_step import BareStepsBetween
 from callbacks.learning_rate import LearningRate
 from callbacks.training_progress import TrainingProgress
 from lightning_modules.codec import amortized
-from lightning_modules.edge_distance import edge_distance
-from lightning_modules.learning_rate import constant
+from lightning_modules.metrics.edge_distance import edge_distance
 from lightning_modules.sic.codec import SicCodec
 from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.gan_module import GanModule
@@ -37,6 +36,7 @@ from lightning_modules.sic.level_schedule import LevelTable
 from lightning_modules.sic.losses import discriminator_loss, generator_loss
 from lightning_modules.sic.module import SicModule
 from lightning_modules.sic.phase import Evenness, Phase, Progressive, WarmUp
+from lightning_modules.training.learning_rate import constant
 
 NUMBER = 25
 CROP = 64

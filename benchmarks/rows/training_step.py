@@ -24,12 +24,12 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.measurement import Goal, Measurement, Pair, Settings, relative_time, seconds
 from callbacks.learning_rate import LearningRate
 from callbacks.training_progress import TrainingProgress
-from lightning_modules import learning_rate
 from lightning_modules.codec import amortized
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.hyperprior.module import HyperpriorModule
 from lightning_modules.quantization import uniform_noise
-from lightning_modules.rate_distortion import rate_distortion
+from lightning_modules.training import learning_rate
+from lightning_modules.training.rate_distortion import rate_distortion
 
 NUMBER = 17
 N, M = 16, 24

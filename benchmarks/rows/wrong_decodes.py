@@ -13,8 +13,8 @@ from benchmarks.compressai_decoding import encode
 from benchmarks.contenders import contenders, pictures
 from benchmarks.measurement import Goal, Measurement, Settings
 from lightning_modules.checkpoints.packaged_model import save_model
-from lightning_modules.environment import Environment, environments
-from lightning_modules.self_test import SelfTest
+from lightning_modules.doctor.environments import Environment, environments
+from lightning_modules.doctor.self_test import SelfTest
 
 NUMBER = 1
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_modules.checkpoints.packaged_model import load_model, round_for_storage, save_model
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 
 def main(arguments: list[str] | None = None) -> int:

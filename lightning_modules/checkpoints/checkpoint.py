@@ -10,8 +10,9 @@ import torch
 
 from lightning_modules.checkpoints.packaged_model import is_packaged, load_model
 from lightning_modules.checkpoints.state_dict import read_state_dict, without_derived
-from lightning_modules.codec import Codec, CodingError
-from lightning_modules.published_file import PublishedFile
+from lightning_modules.codec import Codec
+from lightning_modules.errors import CodingError
+from lightning_modules.system.published_file import PublishedFile
 
 PACKAGED = Path(__file__).parent
 """Folder of the models that come with latentpress."""

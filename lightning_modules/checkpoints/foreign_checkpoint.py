@@ -21,7 +21,8 @@ from lightning_modules.checkpoints.state_dict import (
     todays_name,
     unwrap,
 )
-from lightning_modules.codec import Codec, CodingError
+from lightning_modules.codec import Codec
+from lightning_modules.errors import CodingError
 
 LISTED = 4
 """Names that a line gives, of many."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 from lightning_modules.reports.run_folder import RESULTS_NAME, numbers, read_run
 
 COLUMNS = ("bpp", "bpp_estimated", "psnr", "ms_ssim")

@@ -13,14 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_modules.atomic_file import describe_fault, write_atomically
 from lightning_modules.checkpoints.card_text import markdown
 from lightning_modules.checkpoints.checkpoint import PACKAGED
 from lightning_modules.checkpoints.measured_row import MeasuredRow, own_row, plain, read_rows
 from lightning_modules.checkpoints.packaged_model import HEADER, is_packaged, read_metadata, save_model
 from lightning_modules.checkpoints.training_record import TrainingRecord, read_training, run_folder_of
-from lightning_modules.codec import Codec, CodingError
+from lightning_modules.codec import Codec
 from lightning_modules.coding.picture import model_fingerprint
+from lightning_modules.errors import CodingError
+from lightning_modules.system.atomic_file import describe_fault, write_atomically
 
 MODEL_NAME, JSON_NAME, TEXT_NAME = "codec.safetensors", "card.json", "card.md"
 LICENCE = Path(__file__).resolve().parents[2] / "LICENSE"

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from lightning_modules.checkpoints.packaged_model import load_model, read_metadata, save_model
-from lightning_modules.codec import Codec, CodingError, Decoding, WrongModel
+from lightning_modules.codec import Codec, Decoding
 from lightning_modules.coding.container import read
 from lightning_modules.coding.picture import model_fingerprint
+from lightning_modules.errors import CodingError, WrongModel
 
 
 class ModelLibrary:

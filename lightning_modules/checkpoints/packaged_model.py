@@ -19,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from lightning_modules.atomic_file import write_atomically
 from lightning_modules.checkpoints.state_dict import DERIVED, without_derived
-from lightning_modules.codec import Codec, CodingError
+from lightning_modules.codec import Codec
 from lightning_modules.coding.container import fingerprint
 from lightning_modules.coding.picture import model_fingerprint
+from lightning_modules.errors import CodingError
+from lightning_modules.system.atomic_file import write_atomically
 
 HEADER = "latentpress-2"
 """The one entry of the safetensors header: our own, as JSON. Its name carries the version of this format."""

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 WRAPPERS = ("state_dict", "network", "model_state_dict", "net", "model")
 """Keys under which training scripts keep the weights beside optimizer and step."""

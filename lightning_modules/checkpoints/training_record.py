@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from lightning_modules.checkpoints.data_fingerprint import DataFingerprint, fingerprints
-from lightning_modules.codec import CodingError
-from lightning_modules.override import parse
+from lightning_modules.errors import CodingError
+from lightning_modules.sweeps.overrides import parse
 
 RUN_FILE = "run.yaml"
 PROVENANCE = "provenance"

@@ -8,7 +8,7 @@ The order of symbols, the escape code and the word layout are specified in docs/
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,7 @@ import constriction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_modules.coding.damage import damaged
+from lightning_modules.codec import Section
 from lightning_modules.coding.tables import (
     ESCAPE_HEADER_BITS,
     INT32_MAX,
@@ -27,6 +27,7 @@ from lightning_modules.coding.tables import (
     check_symbols,
     floor_log2,
 )
+from lightning_modules.errors import CodingError, DamagedFile, damaged
 
 BOTTOM = 1 << 32
 """The coder's state when nothing is on the stack. A state below it means that more was popped than pushed:
@@ -40,13 +41,19 @@ s + (2^24 - f) floor(s / f) >= s (1 + 255/256 (2^24 / f - 1)): it grows by at le
 Moving a word out of the state loses less than log2(257/256) of its 32 bits. Together: 1.0042."""
 
 AnsCoder = constriction.stream.stack.AnsCoder
+
+
 Categorical = constriction.stream.model.Categorical
+
+
 Uniform = constriction.stream.model.Uniform
 
 _ROWS = Categorical(perfect=False, lazy=True)
 """A model of its own for each symbol, with exactly its frequencies: see `_model`."""
 
 CHUNK_BITS = 16
+
+
 _WORD = np.dtype("<u4")
 
 _models: WeakKeyDictionary[CodingTables, dict[int, Any]] = WeakKeyDictionary()
@@ -241,3 +248,41 @@ def _groups(keys: Integers, tables: CodingTables) -> Iterator[tuple[int, int, in
 def _signed_excess(values: NDArray[np.int64], lowest: int, highest: int) -> NDArray[np.int64]:
     """How far out-of-range integers lie beyond their table's end: > 0 above, < 0 below."""
     return np.where(values > highest, values - highest, values - lowest)
+
+
+class StackReader:
+    """The stack of a file of one section, which must hold `least_bits` at least (see `AnsStack.expect_bits`).
+
+    fault: what is wrong with the file, if anything so far; it is kept here, so that the others can go on.
+    """
+
+    def __init__(self, sections: Sequence[Section], least_bits: float) -> None:
+        self.fault: CodingError | None = None
+        try:
+            if len(sections) != 1:
+                raise damaged(f"a file of this codec has 1 section, this one {len(sections)}")
+            self._content_crc = sections[0].content_crc
+            self._stack = AnsStack.from_bytes(sections[0].payload)
+            self._stack.expect_bits(least_bits)
+        except CodingError as error:
+            self.fault = error
+
+    def pop(self, indices: NDArray[np.integer], tables: CodingTables) -> NDArray[np.int32]:
+        """As `AnsStack.pop`; zeros when that fails."""
+        try:
+            return self._stack.pop(indices, tables)
+        except CodingError as error:
+            self.fault = error
+            return np.zeros(len(indices), dtype=np.int32)
+
+    def expect_content(self, content_crc: int) -> None:
+        """The stack is empty now, and what came out of it is what was coded."""
+        try:
+            self._stack.expect_empty()
+            if content_crc != self._content_crc:
+                raise DamagedFile(
+                    "its latents decode to other values than were coded: it was altered, or this machine computes "
+                    "other coding parameters than the one that wrote it (python run.py task=doctor tells)"
+                )
+        except CodingError as error:
+            self.fault = error

@@ -11,9 +11,8 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lightning_modules.codec import CodingError
 from lightning_modules.coding.ans import AnsStack
-from lightning_modules.coding.damage import damaged
+from lightning_modules.errors import CodingError, damaged
 
 MOST_IN_A_CHAIN = 65535
 _LINK = struct.Struct("<IHH")

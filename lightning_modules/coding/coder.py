@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from lightning_modules.codec import Codec, Coded, CodedPack, CodingError, Latents
+from lightning_modules.codec import Codec, Coded, CodedPack, Latents
 from lightning_modules.coding.pack import Named, pack_together, unpack_pack
 from lightning_modules.coding.picture import PackedPicture, UnpackedPicture, assemble, unpack_each
+from lightning_modules.errors import CodingError
 
 
 class Coder(Protocol):

@@ -15,8 +15,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_modules.coding.portable_math import normal_cdf
 from lightning_modules.coding.tables import TOTAL
+from lightning_modules.exact.numpy_functions import normal_cdf
 
 Float64s = NDArray[np.float64]
 Int32s = NDArray[np.int32]

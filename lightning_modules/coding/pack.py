@@ -16,19 +16,8 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from lightning_modules.codec import (
-    Chain,
-    Codec,
-    Coded,
-    CodedPack,
-    CodingError,
-    Latents,
-    PackShare,
-    PixelFormat,
-    Section,
-)
+from lightning_modules.codec import Codec, Coded, CodedPack, Latents, Section
 from lightning_modules.coding.container import MAX_SECTIONS, Bitstream
-from lightning_modules.coding.damage import damaged
 from lightning_modules.coding.pack_directory import Entry, read_directory, write_directory
 from lightning_modules.coding.picture import (
     PackedPicture,
@@ -40,6 +29,8 @@ from lightning_modules.coding.picture import (
     synthesized,
 )
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
+from lightning_modules.errors import CodingError, damaged
+from lightning_modules.records import Chain, PackShare, PixelFormat
 
 
 class Named(NamedTuple):

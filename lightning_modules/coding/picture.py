@@ -13,23 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import (
-    CARRIED,
-    Chain,
-    Codec,
-    Coded,
-    CodingError,
-    ImageSize,
-    Integers,
-    Latents,
-    PackShare,
-    PixelFormat,
-    WrongModel,
-)
+from lightning_modules.codec import Codec, Coded, Integers, Latents
 from lightning_modules.coding.container import Bitstream, fingerprint, read, require_model
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
-from lightning_modules.memory_shortage import told_as
-from lightning_modules.weight_snapshot import WeightSnapshot
+from lightning_modules.derived_value import WeightSnapshot
+from lightning_modules.errors import CodingError, WrongModel
+from lightning_modules.records import CARRIED, Chain, ImageSize, PackShare, PixelFormat
+from lightning_modules.system.memory_shortage import told_as
 
 _fingerprints: WeakKeyDictionary[Codec, tuple[WeightSnapshot, bytes]] = WeakKeyDictionary()
 

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from lightning_modules.coding.ans import BOTTOM, CHUNK_BITS, AnsStack
-from lightning_modules.coding.damage import damaged
 from lightning_modules.coding.tables import (
     ESCAPE_HEADER_BITS,
     INT32_MAX,
@@ -22,6 +21,7 @@ from lightning_modules.coding.tables import (
     PRECISION,
     CodingTables,
 )
+from lightning_modules.errors import damaged
 
 LOW_32 = (1 << 32) - 1
 LOW_24 = (1 << PRECISION) - 1

@@ -22,8 +22,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from lightning_modules.exact.export import EXAMPLE_SIDE, EXAMPLES
+
 PRECISION = 24
+
+
 TOTAL = 1 << PRECISION
+
+
 TAIL_MASS = 2.0**-26
 """Probability left to a table's escape."""
 
@@ -36,6 +42,8 @@ ESCAPE_HEADER_BITS = 6
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 
 Integers = NDArray[np.integer[Any]]
+
+
 Float64s = NDArray[np.float64]
 
 SCALES: Float64s = np.exp(np.linspace(math.log(0.11), math.log(256.0), 64))
@@ -269,3 +277,16 @@ def _check_layout(frequencies: Integers, starts: Integers, lowest: Integers) -> 
         raise ValueError(f"table {int(np.argmax(totals != TOTAL))} does not sum to {TOTAL}")
     if (lowest.astype(np.int64) + lengths - 2).max() > INT32_MAX:
         raise ValueError("a table reaches beyond int32")
+
+
+def likely_symbols(tables: CodingTables) -> Tensor:
+    """(EXAMPLES, N, 6, 6) integers of z drawn from its tables: half of them flat areas, half without any order."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    shape = (EXAMPLES, EXAMPLE_SIDE, EXAMPLE_SIDE)
+    channels = []
+    for k in range(len(tables)):
+        weights = tables.frequencies[tables.starts[k] : tables.starts[k + 1] - 1].astype(np.float64)
+        drawn = generator.choice(len(weights), shape, p=weights / weights.sum()) + tables.lowest[k]
+        drawn[: EXAMPLES // 2] = drawn[: EXAMPLES // 2, :1, :1]
+        channels.append(drawn)
+    return torch.from_numpy(np.stack(channels, axis=1)).double()

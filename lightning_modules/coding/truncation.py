@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from lightning_modules.codec import CodingError, ImageSize
 from lightning_modules.coding.container import read, section_ends
+from lightning_modules.errors import CodingError
+from lightning_modules.records import ImageSize
 
 Limit = Callable[[Sequence[int], ImageSize], int]
 """(lengths of the file up to each section, size of its picture) -> sections to keep. Raises `CodingError`."""

@@ -22,9 +22,7 @@ from torch import Tensor
 from lightning_modules.checkpoints.state_dict import load_weights
 from lightning_modules.codec import (
     Coded,
-    CodingError,
     Estimate,
-    ImageSize,
     Integers,
     Latents,
     LatentVariableCodec,
@@ -32,27 +30,22 @@ from lightning_modules.codec import (
     Section,
     Synthesis,
 )
-from lightning_modules.coding.ans import AnsStack
+from lightning_modules.coding.ans import AnsStack, StackReader
 from lightning_modules.coding.container import content_crc
-from lightning_modules.coding.stack_reader import StackReader
 from lightning_modules.coding.tables import SCALES, total_bits
-from lightning_modules.densities import (
-    factorized_likelihood,
-    gaussian_likelihood,
-    medians,
-    update_medians,
-)
+from lightning_modules.densities import factorized_likelihood, gaussian_likelihood, medians, update_medians
 from lightning_modules.derived_value import DerivedValue
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior import networks
 from lightning_modules.hyperprior.calibration import calibrated_tables
 from lightning_modules.hyperprior.coding_parameters import MEAN_BITS, CodingParameters
 from lightning_modules.hyperprior.derived_state import Derived, derive, exact_state
 from lightning_modules.hyperprior.networks import HyperNetworks
 from lightning_modules.hyperprior.table_mixtures import table_mixtures
-from lightning_modules.hyperprior.weights import LAST_OF_G_A, sizes
 from lightning_modules.image_padding import ceil_div, crop
 from lightning_modules.precision import full_precision
 from lightning_modules.quantization import hard_round, uniform_noise
+from lightning_modules.records import ImageSize
 from lightning_modules.tiling import footprint, tiled
 
 MEAN_UNIT = 2.0**-MEAN_BITS
@@ -269,3 +262,15 @@ def _numpy(values: Tensor) -> np.ndarray:
 def _channels(shape: Sequence[int]) -> np.ndarray:
     """Table of each element of z, (N, h, w) flattened: its channel."""
     return np.repeat(np.arange(shape[0], dtype=np.int32), shape[1] * shape[2])
+
+
+LAST_OF_G_A = "g_a.6.weight"
+"""(M, N, 5, 5): tells both sizes of a model."""
+
+
+def sizes(state: Mapping[str, Tensor], kind: str) -> tuple[int, int]:
+    """N and M, read off the last layer of g_a. kind: what the weights should be, for the error."""
+    last = state.get(LAST_OF_G_A)
+    if last is None or last.ndim != 4:
+        raise CodingError(f"not a {kind}: it has no {LAST_OF_G_A} of 4 dimensions")
+    return last.shape[1], last.shape[0]

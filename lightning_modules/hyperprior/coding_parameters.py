@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.codec import ImageSize
-from lightning_modules.coding.tables import SCALES, CodingTables, scale_thresholds
-from lightning_modules.exact import ExactNetwork, part_of
-from lightning_modules.exact_export import export, float_weights, likely_symbols
+from lightning_modules.coding.tables import SCALES, CodingTables, likely_symbols, scale_thresholds
+from lightning_modules.exact.export import export, float_weights
+from lightning_modules.exact.network import ExactNetwork, part_of
 from lightning_modules.image_padding import crop
+from lightning_modules.records import ImageSize
 from lightning_modules.tiling import Footprint, footprint, tiled
 
 SCALE_BITS = 12

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_modules.coding.tables import SCALES, TAIL_MASS, CodingTables, gaussian_tables, tables_from_pmf
 from lightning_modules.densities import factorized_pmfs, medians
-from lightning_modules.exact import part_of
+from lightning_modules.exact.network import part_of
 from lightning_modules.hyperprior.coding_parameters import CodingParameters, integer_parameters
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from lightning_modules.codec import LatentVariableCodec, Synthesis
 from lightning_modules.compression_module import TrainedModule
 from lightning_modules.quantization import uniform_noise
-from lightning_modules.rate_distortion import rate_distortion
+from lightning_modules.training.rate_distortion import rate_distortion
 
 
 class HyperpriorModule(TrainedModule):

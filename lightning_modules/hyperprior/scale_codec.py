@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules.codec import ImageSize
 from lightning_modules.hyperprior import networks
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.records import ImageSize
 
 LAST_OF_H_S = ("h_s.4.weight", "h_s.4.bias")
 

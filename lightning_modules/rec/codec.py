@@ -4,7 +4,7 @@
     receiver   level by level: prior, message --> z;  from all z what rooms of this kind make of them
 
 What is random in a file is where the search for indices stops; what a receiver computes up to z is integers and single
-float64 operations (`lightning_modules/rec/exact_pieces.py`, docs/rec.md). Legend as in `hierarchy.py`.
+float64 operations (`lightning_modules/rec/models/exact_pieces.py`, docs/rec.md). Legend as in `hierarchy.py`.
 """
 
 from __future__ import annotations
@@ -18,31 +18,21 @@ import torch
 from torch import Tensor
 
 from lightning_modules.checkpoints.state_dict import load_weights
-from lightning_modules.codec import (
-    Codec,
-    Coded,
-    CodedPack,
-    CodingError,
-    Estimate,
-    ImageSize,
-    Integers,
-    Latents,
-    Section,
-)
+from lightning_modules.codec import Codec, Coded, CodedPack, Estimate, Integers, Latents, Section
 from lightning_modules.coding.ans import AnsStack
-from lightning_modules.coding.damage import damaged, expect_content
 from lightning_modules.derived_value import DerivedValue
+from lightning_modules.errors import CodingError, damaged, expect_content
 from lightning_modules.image_padding import pad_to_multiple, padded_size
 from lightning_modules.precision import full_precision
-from lightning_modules.rec import pack_files
-from lightning_modules.rec.auxiliary_variables import Gaussian
-from lightning_modules.rec.derived_state import Derived, derive
-from lightning_modules.rec.exact_pieces import implied_layers
-from lightning_modules.rec.file_coder import FileCoder, default_coder
-from lightning_modules.rec.hierarchy import KL, Hierarchy, Prior, analytic, fixed_noise
-from lightning_modules.rec.level_coding import Receiver, Sender, cuts
-from lightning_modules.rec.message_code import push_messages
-from lightning_modules.rec.settings import Settings, split
+from lightning_modules.rec.files import packs
+from lightning_modules.rec.files.file_coder import FileCoder, default_coder
+from lightning_modules.rec.files.levels import Receiver, Sender, cuts
+from lightning_modules.rec.files.message_code import push_messages
+from lightning_modules.rec.files.settings import Settings, split
+from lightning_modules.rec.models.exact_pieces import Derived, derive, implied_layers
+from lightning_modules.rec.models.hierarchy import KL, Hierarchy, Prior, analytic, fixed_noise
+from lightning_modules.rec.samplers.auxiliary_variables import Gaussian
+from lightning_modules.records import ImageSize
 
 LN2 = math.log(2.0)
 FIRST_KL = 0.1
@@ -204,11 +194,11 @@ class RecCodec(Codec):
     @full_precision
     def encode_pack(self, images: Sequence[Latents], file_coder: FileCoder) -> CodedPack:
         """Several pictures as one section."""
-        return pack_files.encode(self, images, file_coder)
+        return packs.encode(self, images, file_coder)
 
     @full_precision
     def read_pack(self, section: Section, sizes: Sequence[ImageSize]) -> list[Integers]:
-        return pack_files.read(self, section, sizes)
+        return packs.read(self, section, sizes)
 
     def settings_for(self, x: Tensor, settings: Settings) -> Settings:
         """What a picture's own file says."""

@@ -13,29 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.codec import (
-    Chain,
-    Coded,
-    CodedPack,
-    CodingError,
-    Estimate,
-    ImageSize,
-    Integers,
-    Latents,
-    Section,
-)
+from lightning_modules.codec import Coded, CodedPack, Estimate, Integers, Latents, Section
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
-from lightning_modules.coding.damage import damaged
+from lightning_modules.errors import CodingError, damaged
 from lightning_modules.image_padding import crop
 from lightning_modules.precision import full_precision
-from lightning_modules.rec import back_files, logistic_code
-from lightning_modules.rec.back_files import chain_of, encode_back, encode_back_pack, read_alone, read_files
 from lightning_modules.rec.codec import LN2, RecCodec
-from lightning_modules.rec.hilloc_weights import hilloc_weights
-from lightning_modules.rec.level_coding import Receiver
-from lightning_modules.rec.logistic_code import IntegerLaw
-from lightning_modules.rec.pixel_likelihood import (
+from lightning_modules.rec.files import bits_back_files, logistic_code
+from lightning_modules.rec.files.bits_back_files import chain_of, encode_back, encode_back_pack, read_alone, read_files
+from lightning_modules.rec.files.levels import Receiver
+from lightning_modules.rec.files.logistic_code import IntegerLaw
+from lightning_modules.rec.files.settings import Settings, is_back
+from lightning_modules.rec.models.hilloc_weights import hilloc_weights
+from lightning_modules.rec.models.pixel_likelihood import (
     LEVELS,
     LIKELIHOODS,
     MEAN_BITS,
@@ -44,8 +35,8 @@ from lightning_modules.rec.pixel_likelihood import (
     SharedScale,
     is_gray,
 )
-from lightning_modules.rec.resnet_vae import ResNetVAE
-from lightning_modules.rec.settings import Settings, is_back
+from lightning_modules.rec.models.resnet_vae import ResNetVAE
+from lightning_modules.records import Chain, ImageSize
 
 LEVEL = r"expected_kl\d+"
 """Names of buffers, of which each block has one."""
@@ -114,7 +105,7 @@ class LosslessCodec(RecCodec):
 
     def read_pack(self, section: Section, sizes: Sequence[ImageSize]) -> list[Integers]:
         return (
-            back_files.read_pack(self, section, sizes)
+            bits_back_files.read_pack(self, section, sizes)
             if is_back(section.payload)
             else super().read_pack(section, sizes)
         )

@@ -8,17 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import CodingError, Estimate, ImageSize, Integers
+from lightning_modules.codec import Estimate, Integers
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
+from lightning_modules.errors import CodingError
 from lightning_modules.image_padding import crop, padded_size
 from lightning_modules.precision import full_precision
 from lightning_modules.rec.codec import RecCodec
-from lightning_modules.rec.coder import Encoded
-from lightning_modules.rec.hierarchy import Prior
-from lightning_modules.rec.level_coding import Receiver, integers_of, on_grid, value_of
-from lightning_modules.rec.lossy_vaes import ARCHITECTURES, LossyVAE
-from lightning_modules.rec.settings import Settings
+from lightning_modules.rec.files.levels import Receiver, integers_of, on_grid, value_of
+from lightning_modules.rec.files.settings import Settings
+from lightning_modules.rec.models.hierarchy import Prior
+from lightning_modules.rec.models.lossy_vaes import ARCHITECTURES, LossyVAE
+from lightning_modules.rec.samplers.index_coder import Encoded
+from lightning_modules.records import ImageSize
 from lightning_modules.tiling import footprint, tiled
 
 

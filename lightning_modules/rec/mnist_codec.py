@@ -11,22 +11,23 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.codec import Coded, CodedPack, CodingError, Estimate, ImageSize, Integers, Latents
+from lightning_modules.codec import Coded, CodedPack, Estimate, Integers, Latents
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
-from lightning_modules.coding.damage import damaged
-from lightning_modules.coding.portable_math import sigmoid
 from lightning_modules.coding.tables import TOTAL
+from lightning_modules.errors import CodingError, damaged
+from lightning_modules.exact.numpy_functions import sigmoid
 from lightning_modules.image_padding import crop
 from lightning_modules.rec.codec import LN2, Pass, RecCodec
-from lightning_modules.rec.hierarchy import KL
-from lightning_modules.rec.latent_priors import latent_prior, settings_in
-from lightning_modules.rec.level_coding import Receiver
-from lightning_modules.rec.mnist_vae import SIDE, MnistVAE, binarized
-from lightning_modules.rec.settings import Settings
+from lightning_modules.rec.files.levels import Receiver
+from lightning_modules.rec.files.settings import Settings
+from lightning_modules.rec.models.hierarchy import KL
+from lightning_modules.rec.models.latent_priors import latent_prior, settings_in
+from lightning_modules.rec.models.mnist_vae import SIDE, MnistVAE, binarized
+from lightning_modules.records import ImageSize
 
 if TYPE_CHECKING:
-    from lightning_modules.rec.file_coder import FileCoder
+    from lightning_modules.rec.files.file_coder import FileCoder
 
 
 class MnistCodec(RecCodec):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from lightning_modules.compression_module import TrainedModule
 from lightning_modules.rec.codec import LN2, RecCodec
-from lightning_modules.rec.hierarchy import analytic, sampled_kl
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.rec.lossy_codec import LossyCodec
 from lightning_modules.rec.mnist_codec import MnistCodec
-from lightning_modules.rec.objectives import evened_kl, kl_with_free_nats
-from lightning_modules.rec.weight_norm import initialized_by_data
+from lightning_modules.rec.models.hierarchy import analytic, sampled_kl
+from lightning_modules.rec.models.weight_norm import initialized_by_data
+from lightning_modules.training.rate_distortion import mse_255
 
 Distortion = Callable[[Tensor, Tensor], Tensor]
 """(x, x_hat), each (B, 3, H, W), -> (B,)"""
@@ -133,3 +134,39 @@ class LossyModule(RecModule):
         loss = self.lmbda * distortion + bpp
         self.log_terms({"loss": loss, "bpp": bpp, "distortion": distortion})
         return loss
+
+
+SCALES = 5
+"""Of MS-SSIM, each with exponent 1, as in iREC's training."""
+
+
+def kl_with_free_nats(kl: Sequence[Tensor], free: float) -> Tensor:
+    """Nats per image, a scalar: each channel's mean over the batch counts as `free` nats at least.
+
+    kl: of each level, (B, C, h, w). (Kingma et al. 2016, section 2.2; the mean, not each picture, is bounded.)
+    """
+    channels = torch.cat([level.float().sum((2, 3)).mean(0) for level in kl])
+    return channels.clamp_min(free).sum()
+
+
+def evened_kl(kl: Tensor, weight: float, evenness: float, sharpness: float) -> Tensor:
+    """(weight - evenness / D) sum of kl + evenness * log-sum-exp of (sharpness kl) / sharpness, a scalar.
+
+    kl: (D,) nats. The second term is the largest of them, softly, times evenness: with D of it a model does best when
+    all dimensions hold alike. (The loss of iREC's MNIST code.)
+    """
+    largest = torch.logsumexp(sharpness * kl, 0) / sharpness
+    return (weight - evenness / len(kl)) * kl.sum() + evenness * largest
+
+
+def mean_squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
+    """(B,) on the scale of 0 ... 255."""
+    return mse_255(x, x_hat)
+
+
+def structural_error(x: Tensor, x_hat: Tensor) -> Tensor:
+    """(B,) 255 (1 - MS-SSIM); sides of 161 pixels at least."""
+    similarity: Tensor = multiscale_structural_similarity_index_measure(
+        x_hat.float(), x.float(), reduction="none", data_range=1.0, betas=(1.0,) * SCALES, normalize="relu"
+    )
+    return 255.0 * (1.0 - similarity)

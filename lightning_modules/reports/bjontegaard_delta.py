@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 Values = NDArray[np.float64]
 

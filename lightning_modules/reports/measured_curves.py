@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_modules.codec import CodingError
-from lightning_modules.override import short_key
+from lightning_modules.errors import CodingError
 from lightning_modules.reports.published_curve import read_published
 from lightning_modules.reports.rate_curve import Point, RateCurve, curve, means, unique_names
 from lightning_modules.reports.run_folder import RunFolder, find_runs, numbers, read_run
-from lightning_modules.sweep_figure import RATE_SETTINGS
+from lightning_modules.reports.sweep_figure import RATE_SETTINGS
+from lightning_modules.sweeps.overrides import short_key
 
 MACHINERY = {"task", "logger", "input", "output", "trainer", "threads", "resume", "name", "paths", "hydra", "callbacks"}
 """Settings, or groups of them, that change no number."""

@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_modules.chart import Panel
 from lightning_modules.reports.bjontegaard_delta import COVERAGE, outliers
+from lightning_modules.reports.chart import Panel
 from lightning_modules.reports.evaluation import Evaluation
 from lightning_modules.reports.rate_curve import Point, RateCurve
 from lightning_modules.reports.run_folder import RunFolder

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 from lightning_modules.reports.rate_curve import Point, RateCurve, curve, with_decibels
 
 COLUMNS = {

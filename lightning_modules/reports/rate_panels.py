@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lightning_modules.chart import Panel, Series
-from lightning_modules.codec import PICTURES_IN_FILE
+from lightning_modules.records import PICTURES_IN_FILE
+from lightning_modules.reports.chart import Panel, Series
 from lightning_modules.reports.rate_curve import Point, RateCurve
-from lightning_modules.sweep_job import USUAL_COLUMNS
+from lightning_modules.reports.sweep_results import USUAL_COLUMNS
 
 RATE = "bits per pixel of the file"
 

@@ -9,14 +9,14 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lightning_modules.atomic_file import describe_fault, write_atomically
-from lightning_modules.chart import draw
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
+from lightning_modules.reports.chart import draw
 from lightning_modules.reports.data_files import as_json, published_files, results_csv, results_json
 from lightning_modules.reports.evaluation import Evaluation, evaluate
 from lightning_modules.reports.measured_curves import read_material
 from lightning_modules.reports.page import page
 from lightning_modules.reports.rate_panels import panels, without_names
+from lightning_modules.system.atomic_file import describe_fault, write_atomically
 
 PUBLISHED_FOLDER = "compressai"
 

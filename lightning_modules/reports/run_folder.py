@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from lightning_modules.codec import CodingError
-from lightning_modules.job_record import RECORD_NAME
-from lightning_modules.override import parse
+from lightning_modules.errors import CodingError
 from lightning_modules.reports.rate_curve import Numbers, with_decibels
+from lightning_modules.sweeps.overrides import parse
+from lightning_modules.sweeps.record import RECORD_NAME
 
 RESULTS_NAME = "results.csv"
 TEXTS = {"name", "status", "error", "lmbda", "codec", "setting", "settings"}

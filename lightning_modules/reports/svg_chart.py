@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from lightning_modules.chart import Panel, Point, Series
+from lightning_modules.reports.chart import Panel, Point, Series
 
 WIDTH, HEIGHT = 480, 360
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 48

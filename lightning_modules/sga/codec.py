@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import CodingError, ImageSize, Latents, Quantizer, Synthesis
+from lightning_modules.codec import Latents, Quantizer, Synthesis
 from lightning_modules.coding.shifted_tables import FRACTIONS, shifted_tables, split_means
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.hyperprior.coding_parameters import MEAN_BITS
 from lightning_modules.hyperprior.derived_state import derive
+from lightning_modules.records import ImageSize
 
 
 class IntegerGridCodec(HyperpriorCodec):

@@ -1,7 +1,7 @@
 """Distortions other than the plain mean squared error: (x, x_hat) -> (B,), on the scale of squared 8-bit levels.
 
 x, x_hat: (B, 3, H, W), x in [0, 1], x_hat not clamped. `lmbda` weighs what these return, as it weighs
-`lightning_modules.rate_distortion.mse_255`.
+`lightning_modules.training.rate_distortion.mse_255`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-from lightning_modules.codec import CodingError
-from lightning_modules.perceptual_distance import PerceptualDistance
-from lightning_modules.rate_distortion import mse_255
+from lightning_modules.errors import CodingError
+from lightning_modules.metrics.lpips import PerceptualDistance
+from lightning_modules.training.rate_distortion import mse_255
 
 Distortion = Callable[[Tensor, Tensor], Tensor]
 
@@ -57,7 +57,7 @@ class PerceptualError:
     """Mean squared error + weight * LPIPS: textures that look right at the same bits.
 
     weight: of a distance around 0.2 against squared levels around 100. trunk, weights: of
-    `lightning_modules.perceptual_distance.PerceptualDistance`.
+    `lightning_modules.metrics.lpips.PerceptualDistance`.
     """
 
     def __init__(self, weight: float, trunk: str, weights: str | None = None) -> None:

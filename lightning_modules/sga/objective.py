@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.codec import Latents, LatentVariableCodec, Synthesis
-from lightning_modules.rate_distortion import bits, mse_255
 from lightning_modules.sga.distortion import Distortion
+from lightning_modules.training.rate_distortion import bits, mse_255
 
 
 class Evaluation(NamedTuple):

@@ -11,24 +11,26 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_modules.codec import Codec, CodingError, Latents, LatentVariableCodec
-from lightning_modules.memory_shortage import told_as
-from lightning_modules.sga.course import Course, StepCodec
+from lightning_modules.codec import Codec, Latents, LatentVariableCodec, Quantizer, Synthesis
+from lightning_modules.errors import CodingError
 from lightning_modules.sga.distortion import Distortion
-from lightning_modules.sga.keep import Keep
+from lightning_modules.sga.frozen_codec import MakeStepCodec
 from lightning_modules.sga.methods import Method
 from lightning_modules.sga.noise import Draw
 from lightning_modules.sga.objective import Objective
-from lightning_modules.sga.step_codec import MakeStepCodec
-from lightning_modules.sga.trace import Listener, Trace
+from lightning_modules.sga.selection import Keep
+from lightning_modules.sga.trace import Listener, Record, Trace
+from lightning_modules.system.memory_shortage import told_as
 
 
 @dataclass
@@ -107,3 +109,85 @@ def recording_gradients(x: Tensor) -> Iterator[None]:
         torch.autocast(x.device.type, enabled=False),
     ):
         yield
+
+
+if TYPE_CHECKING:
+    from lightning_modules.sga.refinement import Refinement
+
+
+class StepCodec(Protocol):
+    """What a codec does in a step."""
+
+    def generate_as_coded(self, latents: Latents, quantize: Quantizer) -> Synthesis: ...
+
+
+class Course:
+    """Steps from `start` until the schedule ends, or every image has enough; where gradients are recorded.
+
+    step_codec: evaluates the steps. codec: the true losses, before the first step, now and then, and after the last.
+    place: in the schedule, which is the number of steps done unless the clock leads. last_step: the place to end at.
+    """
+
+    def __init__(
+        self,
+        settings: Refinement,
+        codec: LatentVariableCodec,
+        step_codec: StepCodec,
+        objective: Objective,
+        start: Latents,
+    ) -> None:
+        self.settings = settings
+        self.codec, self.step_codec = codec, step_codec
+        self.objective = objective
+        leaves = {name: value.detach().float().clone().requires_grad_() for name, value in start.variables.items()}
+        self.latents = Latents(leaves, start.image_size)
+        self.optimizer = settings.optimizer(list(leaves.values()), settings.lr)
+        self.draw = settings.noise(objective.x)
+        self.keeper = settings.keep()
+        self.trace = [Trace() for _ in objective.x]
+        self.start_time = time.monotonic()
+        self.done = self.place = 0
+        self.last_step = settings.steps
+        self.has_enough = False
+        self.evaluate(math.nan, torch.full((len(objective.x),), math.nan))
+
+    @property
+    def has_ended(self) -> bool:
+        return self.has_enough or self.place >= self.last_step
+
+    def step(self) -> None:
+        """Update all latents once; evaluate them if it is time for that, or no other step follows."""
+        settings, leaves = self.settings, list(self.latents.variables.values())
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr * settings.schedule(self.place)
+        quantizer = settings.method.quantizer(self.place, self.draw)
+        losses = self.objective.method_loss(self.step_codec.generate_as_coded(self.latents, quantizer))
+        gradients = torch.autograd.grad(losses.sum(), leaves)
+        for leaf, gradient in zip(leaves, gradients, strict=True):
+            leaf.grad = gradient
+        self.optimizer.step()
+        temperature = settings.method.temperature(self.place)
+        self.done += 1
+        self.place = self._next_place()
+        if self.done % settings.evaluate_every == 0 or self.has_ended:
+            self.evaluate(temperature, losses.detach())
+
+    def evaluate(self, temperature: float, method_losses: Tensor) -> None:
+        """Score the latents as they are now; tell the keeper and the listeners. method_losses: (B,)."""
+        variables = self.latents.variables
+        if not all(bool(torch.isfinite(value).all()) for value in variables.values()):
+            raise CodingError(f"refinement diverged before step {self.done}; lower inference.lr")
+        result = self.objective.evaluate(self.codec, self.latents)
+        self.has_enough = not self.keeper.offer(result.loss, variables)
+        seconds = time.monotonic() - self.start_time
+        columns = torch.stack([column.cpu() for column in (method_losses, *result)])
+        for trace, (method_loss, loss, bpp, psnr, psnr_float) in zip(self.trace, columns.T.tolist(), strict=True):
+            trace.append(Record(self.done, temperature, method_loss, loss, bpp, psnr, psnr_float, seconds))
+        for listener in self.settings.listeners:
+            listener(self.trace, min(1.0, self.place / max(1, self.settings.steps)))
+
+    def _next_place(self) -> int:
+        if self.settings.seconds is None:
+            return self.done
+        elapsed = time.monotonic() - self.start_time
+        return max(self.done, int(self.settings.steps * elapsed / self.settings.seconds))

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lightning_modules.chart import Panel, Series, draw
+from lightning_modules.reports.chart import Panel, Series, draw
 
 
 class Record(NamedTuple):

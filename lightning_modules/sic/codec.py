@@ -20,9 +20,7 @@ from torch import Tensor
 
 from lightning_modules.codec import (
     Coded,
-    CodingError,
     Estimate,
-    ImageSize,
     Integers,
     Latents,
     LatentVariableCodec,
@@ -34,16 +32,18 @@ from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.tables import total_bits
 from lightning_modules.densities import factorized_likelihood, medians, update_medians
 from lightning_modules.derived_value import DerivedValue
-from lightning_modules.exact import part_of
+from lightning_modules.errors import CodingError
+from lightning_modules.exact.network import part_of
 from lightning_modules.precision import full_precision
+from lightning_modules.records import ImageSize
 from lightning_modules.sic.coding_parameters import CodingParameters
+from lightning_modules.sic.decoding_options import Address, Readable, Reading
 from lightning_modules.sic.derived_state import Derived, derive
 from lightning_modules.sic.group_coding import GroupSymbols, symbols_of
 from lightning_modules.sic.hyper_networks import hyper_synthesis
 from lightning_modules.sic.networks import SicNetworks, sizes_of
 from lightning_modules.sic.official_checkpoint import official_weights
 from lightning_modules.sic.rates import lattice_likelihood
-from lightning_modules.sic.reading import Address, Readable, Reading
 from lightning_modules.sic.sections import Read, SicReader, write_sections
 
 CODED_BY = ("hs.", "context_model.", "entropy_parameters.", "entropy_bottleneck.")

@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.codec import CodingError
-from lightning_modules.coding.tables import CodingTables, scale_thresholds
+from lightning_modules.coding.tables import CodingTables, likely_symbols, scale_thresholds
 from lightning_modules.densities import medians
-from lightning_modules.exact import ExactNetwork, part_of
-from lightning_modules.exact_export import EXAMPLES, export, float_weights, likely_symbols
-from lightning_modules.exact_product import Float64Product
+from lightning_modules.errors import CodingError
+from lightning_modules.exact.export import EXAMPLES, export, float_weights
+from lightning_modules.exact.network import ExactNetwork, part_of
+from lightning_modules.exact.products import Float64Product
 from lightning_modules.sic.group_context import EntropyParameters, GroupContext, group_channels
 from lightning_modules.sic.group_steps import FloatGroup, Front, fill_group, parameters_at_once
 from lightning_modules.sic.hyper_networks import STRIDE

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightning_modules.coding.shifted_tables import shifted_tables
 from lightning_modules.coding.tables import TAIL_MASS, CodingTables, tables_from_pmf
 from lightning_modules.densities import factorized_pmfs
-from lightning_modules.exact import part_of
+from lightning_modules.exact.network import part_of
 from lightning_modules.sic.coding_parameters import SIGMAS, CodingParameters, integer_parameters
 from lightning_modules.sic.integer_group import FRACTIONS
 from lightning_modules.sic.networks import SicNetworks

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.losses import Terms, discriminator_loss, generator_loss
 from lightning_modules.sic.module import SicModule

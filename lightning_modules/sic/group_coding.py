@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.codec import ImageSize
-from lightning_modules.coding.damage import damaged
 from lightning_modules.coding.serial_stack import SerialStack
 from lightning_modules.coding.tables import INT32_MAX, INT32_MIN, CodingTables
+from lightning_modules.errors import damaged
+from lightning_modules.records import ImageSize
 from lightning_modules.sic.coding_parameters import CodingParameters
 from lightning_modules.sic.group_steps import Front, fill_group, fronts, parameters_at_once
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_modules.codec import ImageSize
+from lightning_modules.records import ImageSize
 from lightning_modules.sic.group_context import (
     CENTRE,
     EARLIER_TAPS,

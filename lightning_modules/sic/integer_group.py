@@ -15,9 +15,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.exact import LIMIT, Affine, ExactNetwork, evaluate, part_of
-from lightning_modules.exact_export import export, float_layer, float_weights, fraction_for, integers
-from lightning_modules.exact_product import ByteProduct, Correlation, Dense, Float64Product, IntegerWeight, Product
+from lightning_modules.exact.export import export, float_layer, float_weights, fraction_for, integers
+from lightning_modules.exact.network import LIMIT, Affine, ExactNetwork, evaluate, part_of
+from lightning_modules.exact.products import ByteProduct, Correlation, Dense, Float64Product, IntegerWeight, Product
 from lightning_modules.sic.group_context import CENTRE, EARLIER_TAPS, EntropyParameters, GroupContext, group_channels
 
 SCALE_BITS = 12

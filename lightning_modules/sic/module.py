@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import CodingError, Failure, SourceImage
 from lightning_modules.compression_module import TrainedModule
 from lightning_modules.densities import update_medians
-from lightning_modules.rate_distortion import mse_255
+from lightning_modules.errors import CodingError
+from lightning_modules.records import Failure, SourceImage
 from lightning_modules.sic.codec import SicCodec
 from lightning_modules.sic.phase import Phase
+from lightning_modules.training.rate_distortion import mse_255
 
 
 class SicModule(TrainedModule):

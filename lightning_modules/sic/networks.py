@@ -19,11 +19,12 @@ import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor, nn
 
-from lightning_modules.codec import CodingError, ImageSize
 from lightning_modules.densities import medians
+from lightning_modules.errors import CodingError
 from lightning_modules.image_padding import crop, pad_to_multiple
 from lightning_modules.precision import at_least_float32
 from lightning_modules.quantization import straight_through
+from lightning_modules.records import ImageSize
 from lightning_modules.sic.group_context import EntropyParameters, GroupContext
 from lightning_modules.sic.hyper_networks import STRIDE, hyper_analysis, hyper_synthesis
 from lightning_modules.sic.transforms import Analysis, Synthesis

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.checkpoints.state_dict import COMPRESSAI_TABLES, normalize, read_tensors
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 from lightning_modules.sic.group_context import causal_mask
 from lightning_modules.sic.networks import sizes_of
 

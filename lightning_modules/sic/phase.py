@@ -12,8 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import ImageSize
-from lightning_modules.sic.detail import uniform_detail
+from lightning_modules.records import ImageSize
 from lightning_modules.sic.level_schedule import LevelTable, descending
 from lightning_modules.sic.losses import (
     Terms,
@@ -24,6 +23,7 @@ from lightning_modules.sic.losses import (
     weighted_sum,
 )
 from lightning_modules.sic.networks import SicNetworks
+from lightning_modules.sic.synonym_noise import uniform_detail
 from lightning_modules.sic.training_pass import (
     Coding,
     Distance,

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_modules.codec import ImageSize
 from lightning_modules.densities import factorized_likelihood
 from lightning_modules.quantization import straight_through
-from lightning_modules.rate_distortion import bits
+from lightning_modules.records import ImageSize
 from lightning_modules.sic.losses import Terms
 from lightning_modules.sic.networks import SicNetworks
 from lightning_modules.sic.rates import group_bits, lattice_likelihood
+from lightning_modules.training.rate_distortion import bits
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """(x, x_hat), each (B, 3, H, W) in [0, 1] -> (B,), a perceptual distance."""

@@ -8,10 +8,10 @@ import torch
 from benchmarks.papers_refinement import PapersLoop, atanh_logits, stacked_sample, temperature
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.quantization import hard_round
-from lightning_modules.rate_distortion import mse_255
 from lightning_modules.sga.objective import Objective
 from lightning_modules.sga.rounding import atanh
 from lightning_modules.sga.temperature import delayed_exponential
+from lightning_modules.training.rate_distortion import mse_255
 
 LMBDA = 0.01
 

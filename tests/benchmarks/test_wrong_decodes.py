@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.measurement import Settings
 from benchmarks.rows.wrong_decodes import measure_in
-from lightning_modules.environment import ENVIRONMENTS
+from lightning_modules.doctor.environments import ENVIRONMENTS
 
 CHOSEN = ("channels last", "oneDNN for SSE4.1", "without oneDNN")
 

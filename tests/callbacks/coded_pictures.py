@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import CodedImage, PixelFormat
+from lightning_modules.records import CodedImage, PixelFormat
 
 
 def coded(name: str, x: Tensor, x_hat: Tensor, num_bytes: int, gray: bool = False) -> CodedImage:

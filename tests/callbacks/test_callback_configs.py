@@ -13,7 +13,7 @@ from callbacks.bitstream_writer import BitstreamWriter
 from callbacks.ema import EMA
 from callbacks.provenance import Provenance
 from callbacks.reconstruction_writer import ReconstructionWriter
-from lightning_modules.folder_job import FolderJob
+from lightning_modules.folder_jobs.folder_job import FolderJob
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -23,7 +23,7 @@ def built(name: str, folder: Path) -> dict[str, L.Callback]:
     overrides = [
         f"+callbacks={name}",
         f"+paths.output_dir={folder / 'run'}",
-        "+task.job._target_=lightning_modules.folder_job.FolderJob",
+        "+task.job._target_=lightning_modules.folder_jobs.folder_job.FolderJob",
         f"+task.job.output={folder / 'out'}",
         "+task.job.key=a",
     ]

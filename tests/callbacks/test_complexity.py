@@ -38,7 +38,7 @@ def test_a_receiver_whose_state_begins_with_a_parameter_is_counted_and_left_as_i
 
 
 def test_a_codec_that_cannot_code_the_picture_has_no_count() -> None:
-    from lightning_modules.codec import CodingError
+    from lightning_modules.errors import CodingError
 
     codec = HyperpriorCodec(N=N, M=M, lmbda=0.01).eval()
 

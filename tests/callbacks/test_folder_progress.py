@@ -16,8 +16,8 @@ from rich.console import Console
 
 from callbacks import folder_progress
 from callbacks.folder_progress import FolderProgress
-from lightning_modules.folder_job import FolderJob
-from lightning_modules.job_files import Item
+from lightning_modules.folder_jobs.file_names import Item
+from lightning_modules.folder_jobs.folder_job import FolderJob
 
 TRAINER: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=None))
 MODULE = L.LightningModule()

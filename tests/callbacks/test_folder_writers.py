@@ -16,8 +16,9 @@ from PIL import Image
 from callbacks.bitstream_writer import BitstreamWriter
 from callbacks.image_quality import OPAQUE_RGB, image_quality
 from callbacks.reconstruction_writer import ReconstructionWriter, png
-from lightning_modules import atomic_file
-from lightning_modules.codec import (
+from lightning_modules.folder_jobs.file_names import compressed_name, decoded_name
+from lightning_modules.folder_jobs.folder_job import FolderJob
+from lightning_modules.records import (
     REPORT_COLUMNS,
     Chain,
     CodedImage,
@@ -27,8 +28,7 @@ from lightning_modules.codec import (
     PackShare,
     PixelFormat,
 )
-from lightning_modules.folder_job import FolderJob
-from lightning_modules.job_files import compressed_name, decoded_name
+from lightning_modules.system import atomic_file
 
 X = torch.randint(0, 256, (1, 3, 6, 4), generator=torch.Generator().manual_seed(0)) / 255.0
 ALPHA = torch.arange(24, dtype=torch.uint8).reshape(6, 4)

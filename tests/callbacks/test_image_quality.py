@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-import callbacks.pixels
+import lightning_modules.metrics.pixels
 from callbacks.image_quality import image_quality, shown
-from callbacks.pixels import pixels
-from lightning_modules.codec import PixelFormat
+from lightning_modules.metrics.pixels import pixels
+from lightning_modules.records import PixelFormat
 from tests.callbacks.coded_pictures import coded, levels
 
 
@@ -27,7 +27,7 @@ def test_large_pictures_are_measured_in_bands_to_the_last_bit(gray: bool, monkey
     x = levels(1, 3, 50, 31)
     x_hat = x + 0.1 * levels(1, 3, 50, 31, seed=1)
     whole = image_quality(x, x_hat, PixelFormat(gray=gray))["psnr"], pixels(x_hat, PixelFormat(gray=gray))
-    monkeypatch.setattr(callbacks.pixels, "BAND_PIXELS", 7 * 31)
+    monkeypatch.setattr(lightning_modules.metrics.pixels, "BAND_PIXELS", 7 * 31)
     assert image_quality(x, x_hat, PixelFormat(gray=gray))["psnr"] == whole[0]
     assert torch.equal(pixels(x_hat, PixelFormat(gray=gray)), whole[1])
 

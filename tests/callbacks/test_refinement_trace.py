@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from callbacks.refinement_trace import RefinementTrace
-from lightning_modules.codec import CodedImage, Failure, PixelFormat
+from lightning_modules.records import CodedImage, Failure, PixelFormat
 
 
 class KnownTrace:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from datamodules.bit_depth import avif_depth, jpeg2000_depth
 from datamodules.image_file import read_image
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 
 def depth_refused(path: Path) -> int:

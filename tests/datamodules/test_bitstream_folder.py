@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.bitstream_folder import BitstreamFolder, read_bitstream
-from lightning_modules.codec import CodingError, CompressedImage, Failure
+from lightning_modules.errors import CodingError
+from lightning_modules.records import CompressedImage, Failure
 
 
 def test_files_of_nested_folders_come_with_their_bytes_and_names(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from datamodules.image_file import read_image
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 pytestmark = pytest.mark.faults
 

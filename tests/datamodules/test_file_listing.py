@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.file_listing import list_bitstreams, list_images, named_files, natural_order
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 
 def make(root: Path, *names: str) -> None:

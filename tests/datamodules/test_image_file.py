@@ -12,7 +12,8 @@ from PIL import Image
 
 from datamodules.image_file import is_image_name, read_image, read_pixels
 from datamodules.source_images import read_source
-from lightning_modules.codec import CodingError, Failure
+from lightning_modules.errors import CodingError
+from lightning_modules.records import Failure
 
 SHAPE = (20, 30)
 

@@ -18,7 +18,8 @@ from PIL import Image
 
 from datamodules.file_listing import NamedFile
 from datamodules.image_folder import ImageFolder, decode_pixels, fill_cache
-from lightning_modules.codec import CodingError, Failure, SourceImage
+from lightning_modules.errors import CodingError
+from lightning_modules.records import Failure, SourceImage
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from datamodules.imagenet import DecodedCrops, ImageNet
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 
 @pytest.fixture

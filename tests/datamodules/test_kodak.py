@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.kodak import SHA256, Kodak, download
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 
 def settings(root: Path) -> dict[str, object]:

@@ -13,7 +13,7 @@ import torch
 from datamodules import pending_files
 from datamodules.file_listing import NamedFile
 from datamodules.pending_files import Batches, PendingFiles
-from lightning_modules.codec import SourceImage
+from lightning_modules.records import SourceImage
 
 ITEMS = [(name, Path(name)) for name in ("a", "b", "c")]
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from datamodules.cifar10 import BATCHES, FOLDER
 from datamodules.photos_and_cifar10 import PhotosAndCifar10
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from datamodules import cifar10, mnist
 from datamodules.cifar10 import Cifar10
 from datamodules.mnist import Mnist
 from datamodules.picture_set import PictureSet
-from lightning_modules.codec import CodingError, SourceImage
+from lightning_modules.errors import CodingError
+from lightning_modules.records import SourceImage
 
 SETTINGS = {"batch_size": 3, "steps_per_epoch": 4, "num_workers": 0, "seed": 5}
 

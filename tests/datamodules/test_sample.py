@@ -11,7 +11,8 @@ from PIL import Image
 from datamodules import sample
 from datamodules.sample import NAMES, Sample, copy_sample, sample_images
 from datamodules.source_images import read_source
-from lightning_modules.codec import CodingError, SourceImage
+from lightning_modules.errors import CodingError
+from lightning_modules.records import SourceImage
 
 SETTINGS: dict[str, Any] = {"crop": 32, "batch_size": 2, "steps_per_epoch": 2, "num_workers": 0, "seed": 0}
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from datamodules.source_images import RankShare, read_source, source_loader
-from lightning_modules.codec import Failure, SourceImage
+from lightning_modules.records import Failure, SourceImage
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Codec, CodedImage, CodingError, Failure, Latents, SourceImage
+from lightning_modules.codec import Codec, Latents
 from lightning_modules.compression_module import CompressionModule
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.records import CodedImage, Failure, SourceImage
 
 GENERATOR = torch.Generator().manual_seed(0)
 SMALL = [SourceImage(f"small{k}.png", torch.rand(1, 3, 20, 30, generator=GENERATOR)) for k in range(3)]

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from lightning_modules import tiling
 from lightning_modules.checkpoints.packaged_model import load_model
-from lightning_modules.codec import PixelFormat
 from lightning_modules.coding.picture import pack, unpack
 from lightning_modules.hyperprior.networks import analysis, hyper_analysis, hyper_synthesis, synthesis
 from lightning_modules.image_padding import crop
+from lightning_modules.records import PixelFormat
 from lightning_modules.tiling import LEAST_BYTES, MOST_BYTES, footprint, pasted, tile_area, tiled
 
 NETWORKS = {"g_a": analysis, "h_a": hyper_analysis, "g_s": synthesis, "h_s": hyper_synthesis}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lightning_modules.weight_snapshot import WeightSnapshot
+from lightning_modules.derived_value import WeightSnapshot
 
 
 def state() -> dict[str, torch.Tensor]:

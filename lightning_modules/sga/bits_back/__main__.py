@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.checkpoints.packaged_model import load_model
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
 
 ROUNDING_VARIANCE = 1 / 12

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_modules.coding.portable_math import exp, scaled_erfc
+from lightning_modules.exact.numpy_functions import exp, scaled_erfc
 
 Float64s = NDArray[np.float64]
 

@@ -22,11 +22,8 @@ from torch import Tensor
 
 from lightning_modules.checkpoints.state_dict import load_weights
 from lightning_modules.codec import (
-    Chain,
     Coded,
-    CodingError,
     Estimate,
-    ImageSize,
     Integers,
     Latents,
     LatentVariableCodec,
@@ -38,12 +35,13 @@ from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.densities import gaussian_likelihood
 from lightning_modules.derived_value import DerivedValue
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior import networks
-from lightning_modules.hyperprior.weights import sizes
+from lightning_modules.hyperprior.codec import sizes
 from lightning_modules.image_padding import ceil_div, crop
 from lightning_modules.precision import full_precision
 from lightning_modules.quantization import uniform_noise
-from lightning_modules.rate_distortion import bits
+from lightning_modules.records import Chain, ImageSize
 from lightning_modules.sga.bits_back.densities import (
     FILTERS,
     INIT_SCALE,
@@ -60,6 +58,7 @@ from lightning_modules.sga.bits_back.settings import Mode
 from lightning_modules.sga.bits_back.settings import split as settings_of
 from lightning_modules.sga.bits_back.streams import Picture, single
 from lightning_modules.tiling import footprint, tiled
+from lightning_modules.training.rate_distortion import bits
 
 KIND = "bits-back hyperprior"
 

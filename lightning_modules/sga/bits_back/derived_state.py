@@ -14,14 +14,14 @@ import torch
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
-from lightning_modules.codec import CodingError
 from lightning_modules.coding.leaky import leaky_frequencies
-from lightning_modules.coding.portable_math import normal_cdf
 from lightning_modules.coding.shifted_tables import FRACTIONS
-from lightning_modules.coding.tables import SCALES, TAIL_MASS, CodingTables, tables_from_pmf
+from lightning_modules.coding.tables import SCALES, TAIL_MASS, CodingTables, likely_symbols, tables_from_pmf
 from lightning_modules.densities import factorized_pmfs
-from lightning_modules.exact import ExactNetwork, part_of
-from lightning_modules.exact_export import export, float_weights, likely_symbols
+from lightning_modules.errors import CodingError
+from lightning_modules.exact.export import export, float_weights
+from lightning_modules.exact.network import ExactNetwork, part_of
+from lightning_modules.exact.numpy_functions import normal_cdf
 from lightning_modules.hyperprior.coding_parameters import CodingParameters, integer_parameters
 from lightning_modules.sga.bits_back.box_gradient import LEAST_SCALE
 from lightning_modules.sga.bits_back.portable_density import PortableDensity

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Codec, CodingError, Latents, Quantizer, Synthesis
+from lightning_modules.codec import Codec, Latents, Quantizer, Synthesis
+from lightning_modules.errors import CodingError
 from lightning_modules.sga.bits_back.codec import SEARCH, BitsBackCodec
 from lightning_modules.sga.bits_back.posterior import MOST_STEPS, RATE_UNIT, Search
 from lightning_modules.sga.noise import Draw

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules.coding.portable_math import sigmoid, tanh
+from lightning_modules.exact.numpy_functions import sigmoid, tanh
 
 Float64s = NDArray[np.float64]
 

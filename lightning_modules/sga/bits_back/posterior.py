@@ -6,8 +6,8 @@
                    Adam on -ln P(y_hat | z) - ln p(z) + ln q(z)            with respect to mean and log_variance
 
 It sees y_hat and never the picture, so the receiver, who knows y_hat by then, repeats it. Sums of products are exact
-(`lightning_modules/exact_gradient.py`); everything else is one correctly rounded operation a number in float64
-(`lightning_modules/coding/portable_math.py`). Whether this machine does what the model's maker's did is asked once, by
+(`lightning_modules/exact/gradient.py`); everything else is one correctly rounded operation a number in float64
+(`lightning_modules/exact/numpy_functions.py`). Whether this machine does what the model's maker's did is asked once, by
 a known answer.
 """
 
@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_modules.codec import CodingError
-from lightning_modules.coding.portable_math import exp, normal_quantiles
-from lightning_modules.exact import LIMIT, ExactNetwork
-from lightning_modules.exact_gradient import ExactGradient
-from lightning_modules.exact_product import products
+from lightning_modules.errors import CodingError
+from lightning_modules.exact.gradient import ExactGradient
+from lightning_modules.exact.network import LIMIT, ExactNetwork
+from lightning_modules.exact.numpy_functions import exp, normal_quantiles
+from lightning_modules.exact.products import products
 from lightning_modules.sga.bits_back.box_gradient import box_gradient
 from lightning_modules.sga.bits_back.portable_density import PortableDensity
 

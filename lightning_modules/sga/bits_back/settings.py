@@ -7,8 +7,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from lightning_modules.coding.bits_back_chain import Link
-from lightning_modules.coding.damage import damaged
 from lightning_modules.coding.leaky import Grid
+from lightning_modules.errors import damaged
 from lightning_modules.sga.bits_back.posterior import MOST_STEPS, Search
 
 COARSEST, FINEST = -2, 8

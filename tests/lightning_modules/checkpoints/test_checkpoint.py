@@ -26,11 +26,12 @@ from lightning_modules.checkpoints import checkpoint
 from lightning_modules.checkpoints.checkpoint import load_codec
 from lightning_modules.checkpoints.packaged_model import load_model, save_model
 from lightning_modules.checkpoints.state_dict import read_tensors
-from lightning_modules.codec import Codec, CodingError, Estimate, amortized
+from lightning_modules.codec import Codec, Estimate, amortized
 from lightning_modules.densities import update_medians
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.hyperprior.module import HyperpriorModule
-from lightning_modules.learning_rate import constant
+from lightning_modules.training.learning_rate import constant
 
 CACHE = Path("no cache is needed")
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from lightning_modules.checkpoints.checkpoint import PACKAGED
 from lightning_modules.checkpoints.packaged_model import load_model
-from lightning_modules.codec import PixelFormat
 from lightning_modules.coding.picture import pack, unpack
+from lightning_modules.records import PixelFormat
 
 MODELS = sorted(PACKAGED.glob("demo-*.safetensors"))
 

@@ -18,8 +18,9 @@ import run
 from lightning_modules.checkpoints.foreign_checkpoint import Recognised, recognise
 from lightning_modules.checkpoints.packaged_model import load_model
 from lightning_modules.checkpoints.state_dict import COMPRESSAI_TABLES
-from lightning_modules.codec import Codec, CodingError
+from lightning_modules.codec import Codec
 from lightning_modules.coding.picture import model_fingerprint
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.hyperprior.scale_codec import ScaleHyperpriorCodec
 from tests.command_line import refuse, succeed

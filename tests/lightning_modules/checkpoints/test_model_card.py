@@ -16,8 +16,9 @@ from lightning_modules.checkpoints.checkpoint import PACKAGED
 from lightning_modules.checkpoints.data_fingerprint import fingerprint
 from lightning_modules.checkpoints.model_card import ModelCard, Subject
 from lightning_modules.checkpoints.packaged_model import load_model, save_model
-from lightning_modules.codec import Codec, CodingError
+from lightning_modules.codec import Codec
 from lightning_modules.coding.picture import model_fingerprint
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from tests.command_line import succeed
 

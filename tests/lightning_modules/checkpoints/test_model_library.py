@@ -11,9 +11,10 @@ import torch
 from lightning_modules.checkpoints import model_library
 from lightning_modules.checkpoints.model_library import ModelLibrary, packaged_models, remember
 from lightning_modules.checkpoints.packaged_model import save_model
-from lightning_modules.codec import CodingError, PixelFormat, WrongModel
 from lightning_modules.coding.picture import model_fingerprint, pack, unpack
+from lightning_modules.errors import CodingError, WrongModel
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.records import PixelFormat
 
 
 def tiny_codec(seed: int) -> HyperpriorCodec:

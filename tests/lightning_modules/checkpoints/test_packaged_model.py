@@ -20,10 +20,11 @@ from lightning_modules.checkpoints.packaged_model import (
     round_for_storage,
     save_model,
 )
-from lightning_modules.codec import CodingError, PixelFormat
 from lightning_modules.coding.picture import model_fingerprint, pack, unpack
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior import codec as hyperprior
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.records import PixelFormat
 
 
 def tiny_codec(seed: int = 0) -> HyperpriorCodec:

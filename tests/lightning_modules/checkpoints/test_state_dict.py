@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lightning_modules.checkpoints.state_dict import normalize, read_state_dict
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 
 State = dict[str, Tensor]
 

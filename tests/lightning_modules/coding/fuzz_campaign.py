@@ -27,11 +27,13 @@ from torch import Tensor
 
 import lightning_modules.checkpoints
 from lightning_modules.checkpoints.packaged_model import load_model
-from lightning_modules.codec import Codec, CodingError, PixelFormat
+from lightning_modules.codec import Codec
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import read
 from lightning_modules.coding.picture import model_fingerprint, pack, unpack
 from lightning_modules.coding.tables import CodingTables
+from lightning_modules.errors import CodingError
+from lightning_modules.records import PixelFormat
 from tests.lightning_modules.coding.mutations import MUTATIONS, Mutation, Parts, assemble, take_apart
 
 MODELS = Path(str(lightning_modules.checkpoints.__file__)).parent

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_modules.codec import DamagedFile
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.tables import TOTAL, CodingTables, gaussian_tables, nearest_scale_index
+from lightning_modules.errors import DamagedFile
 
 INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_modules.codec import DamagedFile
 from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back import TooFewBits, bytes_of, pop, push, seeded_bytes, stack_of, take
 from lightning_modules.coding.leaky import GaussianRows, Grid, bits
+from lightning_modules.errors import DamagedFile
 
 GRID = Grid(0.25, 64)
 

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_modules.codec import CodingError, DamagedFile, Section, WrongModel
+from lightning_modules.codec import Section
 from lightning_modules.coding.container import (
     Bitstream,
     content_crc,
@@ -26,6 +26,7 @@ from lightning_modules.coding.container import (
     require_model,
     section_ends,
 )
+from lightning_modules.errors import CodingError, DamagedFile, WrongModel
 from tests.lightning_modules.coding.mutations import BLIND
 
 MODEL = bytes(range(8))

@@ -19,9 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_modules.checkpoints.packaged_model import load_model
-from lightning_modules.codec import Codec, CodingError, PixelFormat
+from lightning_modules.codec import Codec
 from lightning_modules.coding.container import read
 from lightning_modules.coding.picture import model_fingerprint, pack, unpack
+from lightning_modules.errors import CodingError
+from lightning_modules.records import PixelFormat
 from tests.lightning_modules.coding.fuzz_campaign import CLAIM, LARGEST, MODELS, picture
 from tests.lightning_modules.coding.mutations import MUTATIONS, Parts, assemble, take_apart
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_modules.codec import DamagedFile
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.serial_stack import SerialStack
 from lightning_modules.coding.tables import INT32_MAX, INT32_MIN, SCALES, gaussian_tables
+from lightning_modules.errors import DamagedFile
 
 TABLES = gaussian_tables(SCALES[::4])
 

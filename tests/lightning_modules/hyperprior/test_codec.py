@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import CodingError, DamagedFile, Latents, Section
-from lightning_modules.exact import ExactNetwork, Step
+from lightning_modules.codec import Latents, Section
+from lightning_modules.errors import CodingError, DamagedFile
+from lightning_modules.exact.network import ExactNetwork, Step
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.quantization import hard_round, straight_through, uniform_noise
 

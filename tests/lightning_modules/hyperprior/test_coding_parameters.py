@@ -10,11 +10,10 @@ import torch
 from PIL import Image
 
 from lightning_modules.checkpoints.packaged_model import load_model
-from lightning_modules.coding.tables import nearest_scale_index
+from lightning_modules.coding.tables import likely_symbols, nearest_scale_index
 from lightning_modules.densities import medians
-from lightning_modules.exact import LIMIT
-from lightning_modules.exact_export import likely_symbols
-from lightning_modules.exact_product import Float64Product
+from lightning_modules.exact.network import LIMIT
+from lightning_modules.exact.products import Float64Product
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.image_padding import crop
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from lightning_modules.codec import amortized
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.hyperprior.module import HyperpriorModule
-from lightning_modules.learning_rate import constant
+from lightning_modules.training.learning_rate import constant
 
 
 def make_module(seed: int = 0) -> HyperpriorModule:

@@ -7,7 +7,7 @@ import torch
 from compressai.models import ScaleHyperprior
 from torch import Tensor
 
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.hyperprior.scale_codec import ScaleHyperpriorCodec
 from tests.lightning_modules.sga.small_refinement import refinement

@@ -17,7 +17,7 @@ from lightning_modules.densities import gaussian_likelihood
 from lightning_modules.hyperprior.calibration import WEIGHTS, WIDTHS, mixture
 from lightning_modules.hyperprior.table_mixtures import table_mixtures
 from lightning_modules.quantization import hard_round
-from lightning_modules.rate_distortion import bits
+from lightning_modules.training.rate_distortion import bits
 
 
 def test_the_tables_of_training_are_read_as_plain_gaussians() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from lightning_modules.rec.coder import Coder
+from lightning_modules.rec.samplers.index_coder import Coder
 
 MakeCoder = Callable[..., Coder]
 

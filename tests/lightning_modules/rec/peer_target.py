@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lightning_modules.rec.auxiliary_variables import Gaussian, kl_divergence
+from lightning_modules.rec.samplers.auxiliary_variables import Gaussian, kl_divergence
 
 
 def peer_target(dimensions: int = 1000, nats: float = 300.0, seed: int = 0) -> tuple[Gaussian, Gaussian]:

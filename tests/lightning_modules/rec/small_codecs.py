@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_modules.rec.hierarchy import analytic
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.rec.lossy_codec import LossyCodec
-from lightning_modules.rec.weight_norm import initialized_by_data
+from lightning_modules.rec.models.hierarchy import analytic
+from lightning_modules.rec.models.weight_norm import initialized_by_data
 
 Codec = TypeVar("Codec", LosslessCodec, LossyCodec)
 

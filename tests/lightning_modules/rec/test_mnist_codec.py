@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_modules.codec import CodingError, DamagedFile
-from lightning_modules.rec.hierarchy import SOFTPLUS
+from lightning_modules.errors import CodingError, DamagedFile
 from lightning_modules.rec.mnist_codec import MnistCodec
-from lightning_modules.rec.mnist_vae import UNIT_SPREAD
+from lightning_modules.rec.models.hierarchy import SOFTPLUS
+from lightning_modules.rec.models.mnist_vae import UNIT_SPREAD
 from tests.lightning_modules.rec.small_codecs import lossless_codec, picture
 
 NORMAL = {"kind": "standard_normal"}

@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from lightning_modules.rec.module import DigitModule
-from lightning_modules.rec.objectives import evened_kl
+from lightning_modules.rec.module import DigitModule, evened_kl
 
 
 def test_without_evenness_the_kl_counts_by_its_weight() -> None:

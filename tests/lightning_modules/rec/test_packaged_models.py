@@ -13,18 +13,19 @@ from PIL import Image
 from torch import Tensor
 
 from callbacks.image_quality import psnr
-from callbacks.pixels import pixels
 from datamodules.cifar10 import Cifar10
 from lightning_modules.checkpoints.checkpoint import PACKAGED
 from lightning_modules.checkpoints.packaged_model import load_model
-from lightning_modules.codec import Codec, PixelFormat
+from lightning_modules.codec import Codec
 from lightning_modules.coding.coder import pack_each
 from lightning_modules.coding.pack import Named, unpack_pack
 from lightning_modules.coding.picture import unpack
+from lightning_modules.metrics.pixels import pixels
 from lightning_modules.rec.codec import RecCodec
-from lightning_modules.rec.file_coder import FileCoder
+from lightning_modules.rec.files.file_coder import FileCoder
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.rec.lossy_codec import LossyCodec
+from lightning_modules.records import PixelFormat
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 FORMAT = PixelFormat()

@@ -9,19 +9,19 @@ import torch
 
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.shared_randomness import normal_integers
-from lightning_modules.rec.auxiliary_variables import Gaussian
-from lightning_modules.rec.blocks import equal_blocks
-from lightning_modules.rec.candidate_noise import SignFlipped
-from lightning_modules.rec.chain import Variables
-from lightning_modules.rec.coder import Coder
-from lightning_modules.rec.greedy_rejection import GreedyRejection, rejection_levels
-from lightning_modules.rec.importance_sampling import ImportanceSampling
-from lightning_modules.rec.index_coding import UniformCode
-from lightning_modules.rec.one_variable import OneByOne, Rule
-from lightning_modules.rec.poisson_functional import PoissonFunctional
-from lightning_modules.rec.private_randomness import exponentials
-from lightning_modules.rec.schedule import EqualKL, PowerLaw
-from lightning_modules.rec.targets import stack_targets
+from lightning_modules.rec.files.index_code import UniformCode
+from lightning_modules.rec.samplers.auxiliary_variables import Gaussian
+from lightning_modules.rec.samplers.blocks import equal_blocks
+from lightning_modules.rec.samplers.candidate_noise import SignFlipped
+from lightning_modules.rec.samplers.greedy_rejection import GreedyRejection, rejection_levels
+from lightning_modules.rec.samplers.importance_sampling import ImportanceSampling
+from lightning_modules.rec.samplers.index_coder import Coder
+from lightning_modules.rec.samplers.poisson_functional import PoissonFunctional
+from lightning_modules.rec.samplers.private_randomness import exponentials
+from lightning_modules.rec.samplers.schedule import EqualKL, PowerLaw
+from lightning_modules.rec.samplers.sequential_sampler import OneByOne, Rule
+from lightning_modules.rec.samplers.targets import stack_targets
+from lightning_modules.rec.samplers.variable_batch import Variables
 from tests.lightning_modules.rec.conftest import MakeCoder
 from tests.lightning_modules.rec.peer_target import peer_target
 

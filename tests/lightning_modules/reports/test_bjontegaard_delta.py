@@ -9,7 +9,7 @@ import pytest
 from numpy.polynomial import Polynomial
 from scipy.interpolate import PchipInterpolator
 
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 from lightning_modules.reports.bjontegaard_delta import (
     LEAST_POINTS,
     Incomparable,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 from lightning_modules.reports.published_curve import published_form, read_published
 
 DOCUMENT = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_modules.codec import PICTURES_IN_FILE
+from lightning_modules.records import PICTURES_IN_FILE
 from lightning_modules.reports.rate_panels import is_distance
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lightning_modules.chart import PANEL_SIZE
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
+from lightning_modules.reports.chart import PANEL_SIZE
 from lightning_modules.reports.report import Report
 from tests.lightning_modules.reports.small_results import LADDER, NAMES, write_baseline, write_ladder
 

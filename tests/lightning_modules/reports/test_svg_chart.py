@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_modules.chart import Panel, Series
+from lightning_modules.reports.chart import Panel, Series
 from lightning_modules.reports.svg_chart import COLOURS, svg, ticks
 
 

@@ -13,19 +13,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lightning_modules import learning_rate
 from lightning_modules.checkpoints.checkpoint import PACKAGED
 from lightning_modules.checkpoints.packaged_model import load_model
 from lightning_modules.codec import Estimate, Latents
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.rate_distortion import mse_255
-from lightning_modules.sga.keep import Last
+from lightning_modules.sga.frozen_codec import float32
 from lightning_modules.sga.methods import StochasticAnnealing
 from lightning_modules.sga.noise import image_noise
 from lightning_modules.sga.refinement import Refinement
 from lightning_modules.sga.rounding import ssl
-from lightning_modules.sga.step_codec import float32
+from lightning_modules.sga.selection import Last
 from lightning_modules.sga.temperature import exponential
+from lightning_modules.training import learning_rate
+from lightning_modules.training.rate_distortion import mse_255
 
 LMBDA = 0.005
 

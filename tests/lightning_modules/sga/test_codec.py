@@ -12,15 +12,16 @@ from torch import Tensor
 
 from lightning_modules.checkpoints.checkpoint import load_codec
 from lightning_modules.checkpoints.packaged_model import load_model, save_model
-from lightning_modules.codec import CodingError, PixelFormat, WrongModel
 from lightning_modules.coding.picture import pack, unpack
 from lightning_modules.coding.shifted_tables import FRACTIONS, gaussian_pmf, shifted_tables, split_means
 from lightning_modules.coding.tables import SCALES
 from lightning_modules.densities import medians
+from lightning_modules.errors import CodingError, WrongModel
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.quantization import hard_round
-from lightning_modules.rate_distortion import bits
+from lightning_modules.records import PixelFormat
 from lightning_modules.sga.codec import IntegerGridCodec
+from lightning_modules.training.rate_distortion import bits
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
 from tests.lightning_modules.sga.small_refinement import refinement as small
 

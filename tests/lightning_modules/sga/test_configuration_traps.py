@@ -16,7 +16,7 @@ from torch import Tensor
 import run
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.sga import methods, rounding
-from lightning_modules.sga.lever import TargetSearch
+from lightning_modules.sga.target_search import TargetSearch
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 OTHERS = {"amortized", "refinement", "bb_plain", "bb_no_sga", "bb_sga"}

@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import CodingError, amortized
+from lightning_modules.codec import amortized
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.quantization import hard_round
-from lightning_modules.rate_distortion import mse_255
-from lightning_modules.sga import course, methods, rounding, temperature
+from lightning_modules.sga import methods, refinement, rounding, temperature
 from lightning_modules.sga.adam import TensorFlowAdam
-from lightning_modules.sga.keep import Best, FirstRise, Last
 from lightning_modules.sga.objective import Objective
+from lightning_modules.sga.selection import Best, FirstRise, Last
 from lightning_modules.sga.trace import Trace
+from lightning_modules.training.rate_distortion import mse_255
 from tests.lightning_modules.sga.small_refinement import LMBDA, true_loss
 from tests.lightning_modules.sga.small_refinement import refinement as small
 
@@ -179,7 +180,7 @@ def test_within_a_time_budget_annealing_goes_by_the_clock(
     codec: HyperpriorCodec, x: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = itertools.count(0.0, 0.5)  # every look at the clock is half a second later
-    monkeypatch.setattr(course, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    monkeypatch.setattr(refinement, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     refine = small(steps=1000, seconds=20.0, evaluate_every=1000)
     refine(codec, x)
     first, last = refine.trace[0][0], refine.trace[0][-1]

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageColor
 from rich.console import Console
 
-from lightning_modules.chart import COLOURS, PANEL_SIZE
+from lightning_modules.reports.chart import COLOURS, PANEL_SIZE
 from lightning_modules.sga.progress import Progress, line
 from lightning_modules.sga.trace import Record, Trace
 

@@ -22,13 +22,13 @@ from lightning_modules.densities import factorized_likelihood, factorized_pmfs, 
 from lightning_modules.derived_value import DerivedValue
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.quantization import hard_round
-from lightning_modules.rate_distortion import mse_255
 from lightning_modules.sga import methods, rounding, temperature
 from lightning_modules.sga.distortion import ms_ssim_error
-from lightning_modules.sga.keep import FirstRise
+from lightning_modules.sga.frozen_codec import float32
 from lightning_modules.sga.noise import image_noise, image_seeds
 from lightning_modules.sga.objective import Objective
-from lightning_modules.sga.step_codec import float32
+from lightning_modules.sga.selection import FirstRise
+from lightning_modules.training.rate_distortion import mse_255
 from tests.lightning_modules.sga.small_refinement import LMBDA, crop_of_photograph, packaged_codec, true_loss
 from tests.lightning_modules.sga.small_refinement import refinement as small
 

@@ -11,14 +11,15 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_modules.codec import SourceImage, amortized
-from lightning_modules.learning_rate import constant
+from lightning_modules.codec import amortized
+from lightning_modules.records import SourceImage
 from lightning_modules.sic.codec import SicCodec
 from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.gan_module import GanModule
 from lightning_modules.sic.level_schedule import LevelTable
 from lightning_modules.sic.module import SicModule
 from lightning_modules.sic.phase import Evenness, Phase, Progressive, WarmUp
+from lightning_modules.training.learning_rate import constant
 from tests.lightning_modules.sic.formulas import distance
 from tests.lightning_modules.sic.small_networks import pictures, small_networks
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_modules.codec import CodingError
 from lightning_modules.coding.tables import CodingTables, tables_from_pmf
 from lightning_modules.densities import factorized_pmfs, update_medians
+from lightning_modules.errors import CodingError
 from lightning_modules.sic.coding_parameters import SIGMAS, CodingParameters, integer_parameters
 from lightning_modules.sic.networks import SicNetworks
 from tests.lightning_modules.sic.small_networks import small_networks

@@ -12,12 +12,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_modules.edge_distance import edge_distance
-from lightning_modules.muon import Muon
-from lightning_modules.perceptual_distance import PerceptualDistance
+from lightning_modules.metrics.edge_distance import edge_distance
+from lightning_modules.metrics.lpips import PerceptualDistance
 from lightning_modules.sic.gan_module import GanModule
 from lightning_modules.sic.module import SicModule
 from lightning_modules.sic.phase import Progressive, WarmUp
+from lightning_modules.training.muon import Muon
 
 PHASES = ("sic_warmup", "sic", "sic_gan")
 EXPERIMENTS = [name + size for name in PHASES for size in ("", "_small")]

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.checkpoints.checkpoint import load_codec
-from lightning_modules.muon import Muon
 from lightning_modules.sic.codec import SicCodec
 from lightning_modules.sic.gan_module import GanModule
+from lightning_modules.training.muon import Muon
 from tests.lightning_modules.sic.small_training import (
     TABLE,
     batches,

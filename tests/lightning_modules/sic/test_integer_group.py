@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_modules.coding.shifted_tables import shifted_tables
 from lightning_modules.coding.tables import tables_from_pmf
 from lightning_modules.densities import factorized_pmfs, update_medians
-from lightning_modules.exact_product import Float64Product, TapProduct
+from lightning_modules.exact.products import Float64Product, TapProduct
 from lightning_modules.sic.coding_parameters import SIGMAS, CodingParameters, integer_parameters
 from lightning_modules.sic.group_steps import Front, fill_group, parameters_at_once
 from lightning_modules.sic.integer_group import FRACTIONS, IntegerGroup

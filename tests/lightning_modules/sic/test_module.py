@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from callbacks.last_checkpoint import LastCheckpoint
-from lightning_modules.codec import CodingError, Failure, SourceImage
 from lightning_modules.densities import medians, update_medians
-from lightning_modules.perceptual_distance import PerceptualDistance
+from lightning_modules.errors import CodingError
+from lightning_modules.metrics.lpips import PerceptualDistance
+from lightning_modules.records import Failure, SourceImage
 from lightning_modules.sic.level_schedule import LevelTable
 from lightning_modules.sic.networks import SicNetworks
 from lightning_modules.sic.phase import Outcome, Progressive, WarmUp

@@ -9,8 +9,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from lightning_modules.codec import CodingError
-from lightning_modules.exact_export import export
+from lightning_modules.errors import CodingError
+from lightning_modules.exact.export import export
 from lightning_modules.sic.networks import SicNetworks, sizes_of
 from tests.lightning_modules.sic.small_networks import SIZES, pictures, small_networks
 

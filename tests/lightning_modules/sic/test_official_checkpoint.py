@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.networks import SicNetworks
 from lightning_modules.sic.official_checkpoint import official_weights, read_official

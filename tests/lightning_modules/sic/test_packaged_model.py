@@ -12,14 +12,14 @@ from torch import Tensor
 
 from lightning_modules.checkpoints.checkpoint import PACKAGED
 from lightning_modules.checkpoints.packaged_model import load_model
-from lightning_modules.codec import PixelFormat
 from lightning_modules.coding.container import section_ends
 from lightning_modules.coding.picture import pack, unpack
 from lightning_modules.densities import medians
 from lightning_modules.quantization import hard_round
-from lightning_modules.rate_distortion import bits, mse_255
+from lightning_modules.records import PixelFormat
 from lightning_modules.sic.codec import SicCodec
-from lightning_modules.sic.reading import Reading
+from lightning_modules.sic.decoding_options import Reading
+from lightning_modules.training.rate_distortion import bits, mse_255
 
 ALLOWED_BYTES = 64
 ALLOWED_SHARE = 1.005

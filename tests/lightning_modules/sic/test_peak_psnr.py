@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from lightning_modules.sic.peak_psnr import peak_psnr
+from lightning_modules.metrics.psnr import peak_psnr
 
 
 def test_it_is_torchmetrics_psnr_without_a_range_with_the_reconstruction_as_target() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_modules.codec import CodingError, PixelFormat
 from lightning_modules.coding.picture import pack, unpack
+from lightning_modules.errors import CodingError
 from lightning_modules.quantization import hard_round, straight_through
-from lightning_modules.rate_distortion import bits, mse_255
-from lightning_modules.sga.keep import Best
+from lightning_modules.records import PixelFormat
+from lightning_modules.sga.selection import Best
 from lightning_modules.sic.codec import SicCodec
-from lightning_modules.sic.reading import Reading
+from lightning_modules.sic.decoding_options import Reading
+from lightning_modules.training.rate_distortion import bits, mse_255
 from tests.lightning_modules.sga.small_refinement import refinement
 from tests.lightning_modules.sic.small_networks import pictures, small_codec
 

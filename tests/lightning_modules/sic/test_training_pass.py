@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from lightning_modules.sic.detail import uniform_detail
 from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.losses import consistency, evenness, generator_loss, progressive_loss, warm_up_loss
 from lightning_modules.sic.networks import SicNetworks
+from lightning_modules.sic.synonym_noise import uniform_detail
 from lightning_modules.sic.training_pass import code, compare, group_bpp, reconstruct, synonyms
 from tests.lightning_modules.sic import formulas
 from tests.lightning_modules.sic.formulas import (

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from callbacks.last_checkpoint import LastCheckpoint
-from lightning_modules.codec import SourceImage
+from lightning_modules.records import SourceImage
 from lightning_modules.sic.module import SicModule
 from lightning_modules.sic.phase import Progressive, WarmUp
 from tests.lightning_modules.sic.small_networks import pictures

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.codec import CodingError
-from lightning_modules.perceptual_distance import PerceptualDistance
-from lightning_modules.sic.detail import uniform_detail
+from lightning_modules.errors import CodingError
+from lightning_modules.metrics.lpips import PerceptualDistance
 from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.level_schedule import LevelTable, descending
 from lightning_modules.sic.losses import consistency, discriminator_loss
@@ -24,6 +23,7 @@ from lightning_modules.sic.networks import SicNetworks
 from lightning_modules.sic.official_checkpoint import read_official
 from lightning_modules.sic.rates import lattice_likelihood
 from lightning_modules.sic.swin import SwinBlock
+from lightning_modules.sic.synonym_noise import uniform_detail
 from lightning_modules.sic.training_pass import Coding, code, compare, group_bpp, reconstruct, synonyms
 from tests.lightning_modules.sic.official_file import PUBLISHED_DEPTHS, official_state
 from tests.lightning_modules.sic.small_networks import SIZES, pictures, small_networks

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import CodingError
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.rate_distortion import mse_255
 from lightning_modules.sga.bits_back.codec import SEARCH, BitsBackCodec
 from lightning_modules.sga.bits_back.inference import TwoPhases, encoded, search_of, two_phases
 from lightning_modules.sga.methods import StochasticAnnealing
 from lightning_modules.sga.rounding import atanh
 from lightning_modules.sga.temperature import delayed_exponential
+from lightning_modules.training.rate_distortion import mse_255
 from tests.lightning_modules.sga.small_refinement import refinement
 
 

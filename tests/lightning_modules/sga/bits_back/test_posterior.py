@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.densities import gaussian_likelihood
-from lightning_modules.exact_gradient import ExactGradient
-from lightning_modules.exact_product import Float64Product, LimbProduct
+from lightning_modules.exact.gradient import ExactGradient
+from lightning_modules.exact.products import Float64Product, LimbProduct
 from lightning_modules.sga.bits_back.box_gradient import box_gradient
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
 from lightning_modules.sga.bits_back.densities import prior_density, sample

@@ -1,0 +1,1 @@
+"""Classical codecs, as baselines and for comparison."""

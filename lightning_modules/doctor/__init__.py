@@ -1,0 +1,1 @@
+"""Examination of a machine: versions, devices, and whether decoding is exact."""

@@ -1,0 +1,1 @@
+"""Networks and functions that compute the same bits on every machine."""

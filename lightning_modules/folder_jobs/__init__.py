@@ -1,0 +1,1 @@
+"""One folder of files, worked through by many processes."""

@@ -1,0 +1,1 @@
+"""Measures of picture quality, one function each."""

@@ -1,0 +1,1 @@
+"""What relative entropy coding writes into files."""

@@ -1,0 +1,1 @@
+"""Variational autoencoders whose latents are coded."""

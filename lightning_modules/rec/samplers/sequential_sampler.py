@@ -1,0 +1,117 @@
+"""One auxiliary variable at a time: each is coded by an index of its own, given the ones before it.
+
+Given b_{k-1}, the variable's prior N(0, sigma_k^2) and posterior are again independent Gaussians, so in units of
+sigma_k every step is the same task: a target N(mean, ratio) against candidates x_i ~ N(0, 1). A rule that returns fair
+samples of its targets gives a fair sample of the posterior. Legend: N blocks, n candidates, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lightning_modules.coding.shared_randomness import extended_prefix
+from lightning_modules.rec.samplers.auxiliary_variables import (
+    Gaussian,
+    Share,
+    conditional_posterior,
+    conditional_prior,
+    partial_sum,
+)
+from lightning_modules.rec.samplers.candidate_noise import StepNoise
+from lightning_modules.rec.samplers.candidate_scores import one_shot_log_weights
+from lightning_modules.rec.samplers.targets import Targets
+from lightning_modules.rec.samplers.variable_batch import UNIT, Chain
+
+OpenCandidates = Callable[[range, slice], StepNoise]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One variable of N blocks.
+
+    targets: (N, D). open_candidates: the candidates of a range of numbers, for one path in each of a slice of the
+    blocks. num_candidates: how many there are of them, or, for rules that stop by themselves, may be tried. blocks:
+    (N,), variable: what private randomness is addressed by.
+    """
+
+    targets: Targets
+    open_candidates: OpenCandidates
+    num_candidates: int
+    blocks: Tensor
+    variable: int
+
+    def log_weights(self, candidates: range) -> Tensor:
+        """(N, n) log q(x) / p(x)"""
+        return one_shot_log_weights(self.targets, self.open_candidates(candidates, slice(None)))
+
+    def alone(self) -> list[Task]:
+        """The same for each block by itself, for rules that try different numbers of candidates."""
+        return [self._row(slice(k, k + 1)) for k in range(len(self.blocks))]
+
+    def _row(self, row: slice) -> Task:
+        def open_candidates(candidates: range, rows: slice) -> StepNoise:
+            return self.open_candidates(candidates, row)
+
+        return Task(self.targets.rows(row), open_candidates, self.num_candidates, self.blocks[row], self.variable)
+
+
+class Rule(Protocol):
+    """How one of the candidates is selected."""
+
+    def select(self, task: Task) -> Tensor:
+        """(N,) int64"""
+
+
+class OneByOne:
+    """Samples variable after variable by a rule, without search."""
+
+    num_paths = 1
+
+    def __init__(self, *, rule: Rule) -> None:
+        self._rule = rule
+
+    def choose(self, chain: Chain) -> Tensor:
+        variables, dimensions = chain.variables, chain.targets.mean.shape[1]
+        indices = torch.zeros_like(variables.scales)
+        b = torch.zeros_like(chain.targets.mean)
+        prefixes = chain.noise.first_prefix(variables.blocks)
+        for k, active in enumerate(variables.num_active):
+            b, prefixes, blocks = b[:active], prefixes[:active], variables.blocks[:active]
+
+            def open_candidates(
+                numbers: range, rows: slice, k: int = k, blocks: Tensor = blocks, prefixes: Tensor = prefixes
+            ) -> StepNoise:
+                (open_step,) = chain.noise.steps(blocks[rows], [len(blocks[rows])], numbers, dimensions, k)
+                return open_step(prefixes[rows, None])
+
+            task = Task(one_variable_targets(chain, k, b), open_candidates, chain.num_candidates, blocks, k)
+            index = self._rule.select(task)
+            variable = torch.full_like(blocks, k)
+            chosen = chain.noise.replay(blocks, variable, prefixes, index, dimensions)
+            b = b + chosen * (variables.scales[:active, k, None].to(torch.float64) * UNIT)
+            prefixes = extended_prefix(prefixes, index)
+            indices[:active, k] = index
+        return indices
+
+
+def one_variable_targets(chain: Chain, k: int, b: Tensor) -> Targets:
+    """q(a_k | b_{k-1}) in units of sigma_k, for the blocks whose sums b (N, D) are given."""
+    targets = chain.targets.rows(slice(len(b)))
+    step = chain.variables.steps[: len(b), k, None]
+    rest = chain.variables.shares.rest[: len(b), k, None]
+    variance = step * step
+    before = Share(1.0 - (variance + rest), variance + rest)
+    prior = Gaussian(torch.zeros_like(targets.mean), torch.ones_like(targets.mean))
+    posterior = Gaussian(targets.mean, torch.sqrt(targets.ratio))
+    variable = partial_sum(
+        conditional_posterior(posterior, prior, before, b),
+        conditional_prior(prior, before, b),
+        Share(variance / before.rest, rest / before.rest),
+    )
+    spread = variable.std / step
+    return Targets(variable.mean / step, spread * spread, targets.sizes)

@@ -1,0 +1,106 @@
+"""A batch of blocks with their auxiliary variables: what a sampler gets, and the sums that its indices stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from lightning_modules.coding.shared_randomness import NORMAL_UNIT, extended_prefix
+from lightning_modules.rec.samplers.auxiliary_variables import Share
+from lightning_modules.rec.samplers.candidate_noise import CandidateNoise
+from lightning_modules.rec.samplers.schedule import SCALE_BITS
+from lightning_modules.rec.samplers.targets import Targets
+
+UNIT = 1.0 / (NORMAL_UNIT << SCALE_BITS)
+"""Partial sums are multiples of this, 2^-42, and below 2^11 of them in float64: their additions are exact."""
+REPLAY_ELEMENTS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Variables:
+    """How the variance of N blocks is dealt out, K variables at most.
+
+    blocks: (N,) int64, the numbers that address their randomness. counts: (N,) int64, descending. scales: (N, K)
+    int64 in units of 2^-SCALE_BITS, 0 beyond a block's count.
+    """
+
+    blocks: Tensor
+    counts: Tensor
+    scales: Tensor
+
+    @classmethod
+    def stacked(cls, blocks: Tensor, scales: Sequence[Tensor]) -> Variables:
+        """blocks: (N,). scales: one vector for each block, the longest first."""
+        counts = torch.tensor([len(vector) for vector in scales], device=blocks.device)
+        return cls(blocks, counts, pad_sequence(list(scales), batch_first=True).to(blocks.device))
+
+    @cached_property
+    def num_active(self) -> list[int]:
+        """(K,) how many blocks have a variable k."""
+        return [int((self.counts > k).sum()) for k in range(self.scales.shape[1])]
+
+    @cached_property
+    def steps(self) -> Tensor:
+        """(N, K) sigma_k / sigma"""
+        return self.scales.to(torch.float64) / float(1 << SCALE_BITS)
+
+    @cached_property
+    def shares(self) -> Share:
+        """(N, K) each, after each variable. Summed as integers, so the rest after the last variable is exactly 0."""
+        squares = self.scales * self.scales
+        revealed = squares.cumsum(1)
+        whole = float(1 << (2 * SCALE_BITS))
+        return Share(revealed.to(torch.float64) / whole, (revealed[:, -1:] - revealed).to(torch.float64) / whole)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Targets (N, D) and variables of the same blocks, and where their candidates come from."""
+
+    targets: Targets
+    variables: Variables
+    noise: CandidateNoise
+    num_candidates: int
+
+
+class Sampler(Protocol):
+    """Chooses candidates whose sum looks like a sample of the posterior. num_paths: sums that it holds of a block."""
+
+    num_paths: int
+
+    def choose(self, chain: Chain) -> Tensor:
+        """(N, K) int64, the index of each variable, 0 beyond a block's count."""
+
+
+def replay(noise: CandidateNoise, variables: Variables, indices: Tensor, dimensions: int) -> Tensor:
+    """(N, D) sums of the chosen candidates in prior units: all that a receiver computes. Exact, see UNIT."""
+    prefixes = _prefixes(noise, variables, indices)
+    count = indices.shape[1]
+    sums = torch.zeros(len(indices), dimensions, dtype=torch.float64, device=indices.device)
+    at_once = max(1, REPLAY_ELEMENTS // (max(1, count) * dimensions))
+    for start in range(0, len(indices), at_once):
+        rows = slice(start, start + at_once)
+        active = variables.scales[rows] > 0
+        block, variable = active.nonzero(as_tuple=True)
+        chosen = noise.replay(
+            variables.blocks[rows][block], variable, prefixes[rows][active], indices[rows][active], dimensions
+        )
+        scaled = chosen.mul_(variables.scales[rows][active].to(torch.float64)[:, None])
+        sums[rows].index_add_(0, block, scaled)
+    return sums * UNIT
+
+
+def _prefixes(noise: CandidateNoise, variables: Variables, indices: Tensor) -> Tensor:
+    """(N, K) the hash of the indices before each variable."""
+    prefix = noise.first_prefix(variables.blocks)
+    prefixes = [prefix]
+    for index in indices.unbind(1)[:-1]:
+        prefix = extended_prefix(prefix, index)
+        prefixes.append(prefix)
+    return torch.stack(prefixes, dim=1)

@@ -1,0 +1,1 @@
+"""Many jobs of one sweep, each a process of its own."""

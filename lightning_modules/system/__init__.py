@@ -1,0 +1,1 @@
+"""Files, processes, memory and signals of the operating system."""

@@ -1,0 +1,1 @@
+"""Optimizers, learning rates and losses that trainings of several papers share."""

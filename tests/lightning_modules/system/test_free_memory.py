@@ -1,0 +1,50 @@
+"""Free memory is what the machine can hand out, within the limits of the groups that the process lives in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_modules.system.free_memory import free_memory, group_memory, machine_memory
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_it_is_what_linux_calls_available(tmp_path: Path) -> None:
+    meminfo = write(tmp_path / "meminfo", "MemTotal: 900 kB\nMemFree: 5 kB\nMemAvailable:     320 kB\n")
+    assert machine_memory(meminfo) == 320 * 1024
+
+
+@pytest.mark.parametrize("text", ["MemTotal: 900 kB\n", "MemAvailable: much\n", None])
+def test_a_system_that_does_not_say_has_some_memory_all_the_same(tmp_path: Path, text: str | None) -> None:
+    meminfo = tmp_path / "meminfo" if text is None else write(tmp_path / "meminfo", text)
+    assert machine_memory(meminfo) > 1 << 20
+
+
+def test_every_group_above_the_process_limits_it(tmp_path: Path) -> None:
+    membership = write(tmp_path / "cgroup", "9:name=systemd:/elsewhere\n0::/user/shell\n")
+    for folder, limit, usage in (("", "9000", "100"), ("user", "max", "100"), ("user/shell", "700", "150")):
+        write(tmp_path / "mount" / folder / "memory.max", limit + "\n")
+        write(tmp_path / "mount" / folder / "memory.current", usage + "\n")
+    assert sorted(group_memory(membership, tmp_path / "mount")) == [550, 8900]
+
+
+def test_a_container_sees_the_topmost_group_of_version_1_only(tmp_path: Path) -> None:
+    membership = write(tmp_path / "cgroup", "4:memory:/docker/0a1b\n3:cpuset:/\n")
+    write(tmp_path / "mount" / "memory" / "memory.limit_in_bytes", "4096")
+    write(tmp_path / "mount" / "memory" / "memory.usage_in_bytes", "1000")
+    assert group_memory(membership, tmp_path / "mount") == [3096]
+
+
+def test_a_system_without_groups_has_no_limits(tmp_path: Path) -> None:
+    assert group_memory(tmp_path / "cgroup", tmp_path / "mount") == []
+
+
+def test_this_machine_has_free_memory() -> None:
+    assert 1 << 20 < free_memory(torch.device("cpu")) < 1 << 50
