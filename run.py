@@ -179,7 +179,24 @@ def build_trainer(cfg: DictConfig) -> Any:
     if "provenance" in cfg.task.callbacks:
         cfg.task.callbacks.provenance.config = OmegaConf.to_container(cfg, resolve=True)
     callbacks, loggers = build_each(cfg.task.callbacks), build_each(cfg.logger)
-    return build(cfg.trainer, _partial_=True)(callbacks=callbacks, logger=loggers)
+    return build(trainer_settings(cfg), _partial_=True, **precision(cfg))(callbacks=callbacks, logger=loggers)
+
+
+def trainer_settings(cfg: DictConfig) -> dict[str, Any]:
+    """Without those that a callback reads, and without a precision of our own, which is none of Lightning's."""
+    own = ["memory_format", "compile"] + (["precision"] if cfg.trainer.get("precision") == "auto" else [])
+    settings = OmegaConf.to_container(cfg.trainer, resolve=True)
+    assert isinstance(settings, dict), "a node of the configuration with names"
+    return {str(name): value for name, value in settings.items() if name not in own}
+
+
+def precision(cfg: DictConfig) -> dict[str, Any]:
+    """What Lightning is told where the precision is `auto`."""
+    if cfg.trainer.get("precision") != "auto":
+        return {}
+    from callbacks.training_precision import quickest_precision
+
+    return quickest_precision(cfg.trainer.accelerator)
 
 
 # ---- tasks

@@ -12,7 +12,7 @@ for another size, and the last bit of a float32 sum then differs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import reduce
 from itertools import pairwise
@@ -100,6 +100,40 @@ class Upsampling(NamedTuple):
         return Fraction(self.stride)
 
 
+class Unshuffling(NamedTuple):
+    """`nn.PixelUnshuffle` along one axis; what a last, incomplete block lacks, the layer pads."""
+
+    factor: int
+
+    def output_length(self, length: int) -> int:
+        return -(-length // self.factor)
+
+    def needs(self, output: Interval) -> Interval:
+        start, stop = output
+        return start * self.factor, stop * self.factor
+
+    @property
+    def scale(self) -> Fraction:
+        return Fraction(1, self.factor)
+
+
+class Shuffling(NamedTuple):
+    """`nn.PixelShuffle` along one axis."""
+
+    factor: int
+
+    def output_length(self, length: int) -> int:
+        return length * self.factor
+
+    def needs(self, output: Interval) -> Interval:
+        start, stop = output
+        return start // self.factor, -(-stop // self.factor)
+
+    @property
+    def scale(self) -> Fraction:
+        return Fraction(self.factor)
+
+
 class Cut(NamedTuple):
     """One tile along one axis: what the network sees of the input, what is kept of its answer, and where that goes."""
 
@@ -145,14 +179,24 @@ class Footprint(NamedTuple):
 
 def footprint(network: nn.Sequential) -> Footprint:
     """Read off the layers. Raises `ValueError` for one that sees more than its neighbourhood, or pads otherwise."""
-    convolutions = [_convolution(layer) for layer in network if not isinstance(layer, POINTWISE)]
-    rows, columns = (Axis(tuple(_along(layer, axis) for layer in convolutions)) for axis in (0, 1))
-    area, widest = Fraction(1), Fraction(0)
-    for layer, row, column in zip(convolutions, rows.layers, columns.layers, strict=True):
-        widest = max(widest, area * layer.in_channels)
+    layers = [layer for layer in _flat(network) if not isinstance(layer, POINTWISE)]
+    rows, columns = (Axis(tuple(_along(layer, axis) for layer in layers)) for axis in (0, 1))
+    area, widest, channels = Fraction(1), Fraction(0), 0
+    for layer, row, column in zip(layers, rows.layers, columns.layers, strict=True):
+        before, channels = _channels(layer, channels)
+        widest = max(widest, area * before)
         area *= row.scale * column.scale
-        widest = max(widest, area * layer.out_channels)
+        widest = max(widest, area * channels)
     return Footprint(rows, columns, float(LIVE_COPIES * widest / area))
+
+
+def _flat(network: nn.Sequential) -> Iterator[nn.Module]:
+    """Its layers, with those of a sequence among them in the sequence's place.
+
+    A sequence may add its input to its output: what it then sees is what its layers see, if these keep positions.
+    """
+    for layer in network:
+        yield from _flat(layer) if isinstance(layer, nn.Sequential) else (layer,)
 
 
 def tile_area(free_bytes: int, bytes_per_position: float) -> int:
@@ -189,15 +233,25 @@ def pasted(network: Callable[[Tensor], Tensor], field: Footprint, value: Tensor,
     return result
 
 
-def _convolution(layer: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:
+def _channels(layer: nn.Module, before: int) -> tuple[int, int]:
+    """Of its input and its output; `before`: those of the layer before, 0 where there is none."""
+    if isinstance(layer, nn.PixelUnshuffle):
+        return before, before * layer.downscale_factor**2
+    if isinstance(layer, nn.PixelShuffle):
+        return before, before // layer.upscale_factor**2
+    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d), "others are refused by `_along`"
+    return layer.in_channels, layer.out_channels
+
+
+def _along(layer: nn.Module, axis: int) -> Layer:
+    if isinstance(layer, nn.PixelUnshuffle):
+        return Unshuffling(layer.downscale_factor)
+    if isinstance(layer, nn.PixelShuffle):
+        return Shuffling(layer.upscale_factor)
     if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         raise ValueError(f"{type(layer).__name__} cannot be tiled: what its outputs depend on is not known")
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         raise ValueError(f"tiles are padded with a number of zeros, not {layer.padding_mode} {layer.padding!r}")
-    return layer
-
-
-def _along(layer: nn.Conv2d | nn.ConvTranspose2d, axis: int) -> Layer:
     kernel = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
     stride, padding = layer.stride[axis], int(layer.padding[axis])
     output_padding = int(layer.output_padding[axis])

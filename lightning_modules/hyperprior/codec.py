@@ -40,8 +40,8 @@ from lightning_modules.hyperprior import networks
 from lightning_modules.hyperprior.calibration import calibrated_tables
 from lightning_modules.hyperprior.coding_parameters import MEAN_BITS, CodingParameters
 from lightning_modules.hyperprior.derived_state import Derived, derive, exact_state
-from lightning_modules.hyperprior.networks import HyperNetworks
 from lightning_modules.hyperprior.table_mixtures import table_mixtures
+from lightning_modules.hyperprior.transforms import PAPERS, Transforms, made_of, read_sizes
 from lightning_modules.image_padding import ceil_div, crop
 from lightning_modules.precision import full_precision
 from lightning_modules.quantization import hard_round, uniform_noise
@@ -59,21 +59,25 @@ Density = Callable[[GaussianConditional, Tensor, Tensor, Tensor], Tensor]
 class HyperpriorCodec(LatentVariableCodec):
     """Mean-scale hyperprior with N transform channels and M latent channels.
 
+    transforms: the settings of `DeepTransforms` by name; None or none of them: those of the papers, of N channels.
     `forward`, `aux_loss` and `update` keep CompressAI's signatures; parameters keep its names.
     """
 
     codec_id = 1
-    hyper_networks: ClassVar[HyperNetworks] = networks.MEANS_AND_SCALES
+    papers: ClassVar[Transforms] = PAPERS
 
-    def __init__(self, *, N: int, M: int, lmbda: float) -> None:
+    def __init__(self, *, N: int, M: int, lmbda: float, transforms: Mapping[str, Any] | None = None) -> None:
         if not 0 <= lmbda < math.inf:
             raise CodingError(f"lmbda={lmbda}: the weight of the distortion is at least 0")
         super().__init__()
         self.hyperparameters: dict[str, Any] = {"N": N, "M": M, "lmbda": lmbda}
-        self.g_a = networks.analysis(N, M)
-        self.g_s = networks.synthesis(N, M)
-        self.h_a = self.hyper_networks.analysis(N, M)
-        self.h_s = self.hyper_networks.synthesis(N, M)
+        if transforms:
+            self.hyperparameters["transforms"] = dict(transforms)
+        family = made_of(transforms) if transforms else self.papers
+        self.g_a = family.analysis(N, M)
+        self.g_s = family.synthesis(N, M)
+        self.h_a = family.hyper_analysis(N, M)
+        self.h_s = family.hyper_synthesis(N, M)
         networks.initialize(self.g_a, self.g_s, self.h_a, self.h_s)
         self.entropy_bottleneck = EntropyBottleneck(N)
         self.entropy_bottleneck.quantiles.requires_grad_(False)  # solved for, not trained: see update_medians
@@ -82,11 +86,11 @@ class HyperpriorCodec(LatentVariableCodec):
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> HyperpriorCodec:
-        """N and M are read off the last layer of g_a, (M, N, 5, 5)."""
-        N, M = sizes(state, KIND)
-        if len(state.get("h_s.4.weight", ())) == M:
+        """N, M and the transforms are read off the shapes."""
+        found = read_sizes(state, KIND)
+        if len(state.get("h_s.4.weight", ())) == found.M:
             raise CodingError("not a mean-scale hyperprior, but one of scales alone; give module=hyperprior_scale")
-        codec = cls(N=N, M=M, lmbda=float(hyperparameters["lmbda"]))
+        codec = cls(**found._asdict(), lmbda=float(hyperparameters["lmbda"]))
         load_weights(codec, state, KIND)
         return codec
 
@@ -228,8 +232,9 @@ class HyperpriorCodec(LatentVariableCodec):
         exact = exact_state(state)
         if not exact:
             return {}
-        M, N = state[LAST_OF_G_A].shape[:2]
-        return CodingParameters.from_state(cls.hyper_networks.synthesis(N, M), exact).float_weights()
+        N, M, transforms = read_sizes(state, KIND)
+        family = made_of(transforms) if transforms else cls.papers
+        return CodingParameters.from_state(family.hyper_synthesis(N, M), exact).float_weights()
 
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
         self._derived.adopt(Derived.from_state(self.h_s, state), self._sources())
@@ -262,15 +267,3 @@ def _numpy(values: Tensor) -> np.ndarray:
 def _channels(shape: Sequence[int]) -> np.ndarray:
     """Table of each element of z, (N, h, w) flattened: its channel."""
     return np.repeat(np.arange(shape[0], dtype=np.int32), shape[1] * shape[2])
-
-
-LAST_OF_G_A = "g_a.6.weight"
-"""(M, N, 5, 5): tells both sizes of a model."""
-
-
-def sizes(state: Mapping[str, Tensor], kind: str) -> tuple[int, int]:
-    """N and M, read off the last layer of g_a. kind: what the weights should be, for the error."""
-    last = state.get(LAST_OF_G_A)
-    if last is None or last.ndim != 4:
-        raise CodingError(f"not a {kind}: it has no {LAST_OF_G_A} of 4 dimensions")
-    return last.shape[1], last.shape[0]

@@ -11,7 +11,7 @@ Convolutions pad with zeros; a stride of 2 halves and rounds up, its transposed 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from compressai.layers import GDN
@@ -109,17 +109,6 @@ def scale_synthesis(N: int, M: int) -> nn.Sequential:
     return to_parameters((N, N, N), 2 * M, nn.ReLU)
 
 
-class HyperNetworks(NamedTuple):
-    """From (N, M) to h_a and to h_s."""
-
-    analysis: Callable[[int, int], nn.Sequential]
-    synthesis: Callable[[int, int], nn.Sequential]
-
-
-MEANS_AND_SCALES = HyperNetworks(hyper_analysis, hyper_synthesis)
-SCALES_ONLY = HyperNetworks(magnitude_analysis, scale_synthesis)
-
-
 def fan_in(layer: nn.Conv2d | nn.ConvTranspose2d) -> float:
     """Number of inputs that meet in one output; a stride-2 transposed layer uses a quarter of its kernel."""
     taps = layer.kernel_size[0] * layer.kernel_size[1] * layer.in_channels / layer.groups
@@ -134,7 +123,7 @@ def preserve_variance(network: nn.Sequential) -> None:
     PyTorch's default shrinks them threefold a layer: latents then start far below the rounding noise, and the
     first thousands of steps only make them grow.
     """
-    for layer in network:
+    for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, std=fan_in(layer) ** -0.5)
             if layer.bias is not None:
@@ -150,17 +139,21 @@ def initialize(g_a: nn.Sequential, g_s: nn.Sequential, h_a: nn.Sequential, h_s: 
     """
     for network in (g_a, g_s, h_a, h_s):
         preserve_variance(network)
-    first, last = _layer(g_a, 0), _layer(g_s, -1)
+    for part in (*g_a, *g_s):
+        if isinstance(part, nn.Sequential):  # adds to its input: little at first
+            _bank(part, -1).weight.mul_(0.2)
+    first, last = _bank(g_a, 0), _bank(g_s, -1)
     first.weight.mul_(4.0)
     first.bias.copy_(-0.5 * first.weight.sum((1, 2, 3)))
     last.weight.mul_(0.25)
     last.bias.fill_(0.5)
-    _layer(g_a, -1).weight.mul_(2.0)
-    _layer(g_s, 0).weight.mul_(0.5)
-    parameters = _layer(h_s, -1)
+    _bank(g_a, -1).weight.mul_(2.0)
+    _bank(g_s, 0).weight.mul_(0.5)
+    parameters = _bank(h_s, -1)
     parameters.weight.mul_(0.2)
     parameters.bias[: parameters.bias.numel() // 2] = 1.0
 
 
-def _layer(network: nn.Sequential, index: int) -> Any:
-    return network[index]
+def _bank(network: nn.Sequential, index: int) -> Any:
+    """Of its convolutions, those within other layers not counted."""
+    return [layer for layer in network if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)][index]

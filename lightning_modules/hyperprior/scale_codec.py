@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules.hyperprior import networks
+from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.hyperprior.transforms import SCALES
 from lightning_modules.records import ImageSize
 
 LAST_OF_H_S = ("h_s.4.weight", "h_s.4.bias")
@@ -24,9 +25,11 @@ class ScaleHyperpriorCodec(HyperpriorCodec):
     """A hyperprior with N transform channels and M latent channels whose means are zero, and stay so in training."""
 
     codec_id = 4
-    hyper_networks = networks.SCALES_ONLY
+    papers = SCALES
 
-    def __init__(self, *, N: int, M: int, lmbda: float) -> None:
+    def __init__(self, *, N: int, M: int, lmbda: float, transforms: Mapping[str, Any] | None = None) -> None:
+        if transforms:
+            raise CodingError("the scale hyperprior has the transforms of its paper alone; leave transforms= out")
         super().__init__(N=N, M=M, lmbda=lmbda)
         last = self.h_s[-1]
         with torch.no_grad():

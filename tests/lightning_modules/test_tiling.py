@@ -20,6 +20,7 @@ from lightning_modules import tiling
 from lightning_modules.checkpoints.packaged_model import load_model
 from lightning_modules.coding.picture import pack, unpack
 from lightning_modules.hyperprior.networks import analysis, hyper_analysis, hyper_synthesis, synthesis
+from lightning_modules.hyperprior.transforms import PaddedUnshuffle
 from lightning_modules.image_padding import crop
 from lightning_modules.records import PixelFormat
 from lightning_modules.tiling import LEAST_BYTES, MOST_BYTES, footprint, pasted, tile_area, tiled
@@ -61,12 +62,34 @@ def convolutions(draw: st.DrawFn, in_channels: int, out_channels: int) -> nn.Mod
     )
 
 
+class Added(nn.Sequential):
+    """Its input and what its layers make of it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input + super().forward(input)
+
+
+@st.composite
+def rearranged(draw: st.DrawFn, channels: int) -> tuple[list[nn.Module], int]:
+    """Positions as channels, channels as positions, a sequence that adds its input, or nothing; channels after it."""
+    factor = draw(st.integers(2, 3))
+    kind = draw(st.integers(0, 3))
+    if kind == 0:
+        return [PaddedUnshuffle(factor)], channels * factor**2
+    if kind == 1:
+        return [nn.Conv2d(channels, factor**2, 1), nn.PixelShuffle(factor)], 1
+    if kind == 2:
+        return [Added(nn.Conv2d(channels, 2, 1), nn.ReLU(), nn.Conv2d(2, channels, 3, padding=1))], channels
+    return [], channels
+
+
 @st.composite
 def networks(draw: st.DrawFn) -> nn.Sequential:
     channels = [2, *(draw(st.integers(1, 3)) for _ in range(draw(st.integers(1, 3))))]
     layers: list[nn.Module] = []
     for before, after in pairwise(channels):
-        layers += [draw(convolutions(before, after)), nn.ReLU()]
+        more, between = draw(rearranged(before))
+        layers += [*more, draw(convolutions(between, after)), nn.ReLU()]
     return integer_weights(nn.Sequential(*layers), draw(st.integers(0, 99)))
 
 

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,9 +25,9 @@ LAST_OF_H_A = "h_a.4"
 
 
 @torch.no_grad()
-def from_hyperprior(state: Mapping[str, Tensor], *, N: int, M: int, lmbda: float) -> BitsBackCodec:
-    """state: the hyperprior's weights by name."""
-    codec = BitsBackCodec(N=N, M=M, lmbda=lmbda)
+def from_hyperprior(state: Mapping[str, Tensor], **hyperparameters: Any) -> BitsBackCodec:
+    """state: the hyperprior's weights by name. hyperparameters: the hyperprior's."""
+    codec = BitsBackCodec(**hyperparameters)
     own = codec.state_dict()
     shared = {name: value for name, value in state.items() if name.partition(".")[0] in ("g_a", "g_s", "h_a", "h_s")}
     for kind, rest in (("weight", 0.0), ("bias", math.log(ROUNDING_VARIANCE))):

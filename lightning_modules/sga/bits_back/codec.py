@@ -37,7 +37,7 @@ from lightning_modules.densities import gaussian_likelihood
 from lightning_modules.derived_value import DerivedValue
 from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior import networks
-from lightning_modules.hyperprior.codec import sizes
+from lightning_modules.hyperprior.transforms import PAPERS, made_of, read_sizes
 from lightning_modules.image_padding import ceil_div, crop
 from lightning_modules.precision import full_precision
 from lightning_modules.quantization import uniform_noise
@@ -82,18 +82,21 @@ Noise = Callable[[Tensor], Tensor]
 
 
 class BitsBackCodec(LatentVariableCodec):
-    """N transform channels, also of z; M channels of y."""
+    """N transform channels, also of z; M channels of y. transforms: as `HyperpriorCodec`'s."""
 
     codec_id = 8
     packaged_family = "bits_back"
 
-    def __init__(self, *, N: int, M: int, lmbda: float) -> None:
+    def __init__(self, *, N: int, M: int, lmbda: float, transforms: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.hyperparameters: dict[str, Any] = {"N": N, "M": M, "lmbda": lmbda}
-        self.g_a = networks.analysis(N, M)
-        self.g_s = networks.synthesis(N, M)
+        if transforms:
+            self.hyperparameters["transforms"] = dict(transforms)
+        family = made_of(transforms) if transforms else PAPERS
+        self.g_a = family.analysis(N, M)
+        self.g_s = family.synthesis(N, M)
         self.h_a = hyper_analysis(N, M)
-        self.h_s = networks.hyper_synthesis(N, M)
+        self.h_s = family.hyper_synthesis(N, M)
         networks.initialize(self.g_a, self.g_s, self.h_a, self.h_s)
         self.entropy_bottleneck = EntropyBottleneck(N, filters=FILTERS, init_scale=INIT_SCALE)
         self.entropy_bottleneck.quantiles.requires_grad_(False)  # of no meaning here: z has no grid to be centred
@@ -103,8 +106,7 @@ class BitsBackCodec(LatentVariableCodec):
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> BitsBackCodec:
-        N, M = sizes(state, KIND)
-        codec = cls(N=N, M=M, lmbda=float(hyperparameters["lmbda"]))
+        codec = cls(**read_sizes(state, KIND)._asdict(), lmbda=float(hyperparameters["lmbda"]))
         load_weights(codec, state, KIND)
         return codec
 
@@ -256,8 +258,9 @@ class BitsBackCodec(LatentVariableCodec):
         """h_s and h_a, as their integers say."""
         if not any(name.startswith("exact.") for name in state):
             return {}
-        N, M = sizes(state, KIND)
-        return Derived.from_state(hyper_analysis(N, M), networks.hyper_synthesis(N, M), state).float_weights()
+        N, M, transforms = read_sizes(state, KIND)
+        family = made_of(transforms) if transforms else PAPERS
+        return Derived.from_state(hyper_analysis(N, M), family.hyper_synthesis(N, M), state).float_weights()
 
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
         self._derived.adopt(Derived.from_state(self.h_a, self.h_s, state), self._sources())
