@@ -27,8 +27,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-import run
 from benchmarks.__main__ import chosen_rows, parser
+from lightning_modules.errors import UserError
+from lightning_modules.launch.building import ComposedRun, task_of
+from lightning_modules.launch.task_run import require
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -150,13 +152,13 @@ def test_a_documented_command_composes_and_is_complete(command: str, monkeypatch
     options = get_args_parser().parse_args(arguments_of(command))
     swept = any(OverridesParser.create().parse_override(o.split("|")[0]).is_sweep_override() for o in options.overrides)
     assert swept == bool(options.multirun), "values with commas need -m, and -m needs them"
-    monkeypatch.setattr(run, "build", reach)
+    monkeypatch.setattr(ComposedRun, "build", reach)
     for overrides in readings(options.overrides):
         cfg = composed(overrides)
         OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-        run.require(cfg)
+        require(cfg)
         with pytest.raises(Reached), open_dict(cfg):
-            run.TASKS[cfg.task.name](cfg)
+            task_of(cfg)(ComposedRun(cfg))
 
 
 def test_the_reader_of_commands_finds_faults() -> None:
@@ -167,8 +169,8 @@ def test_the_reader_of_commands_finds_faults() -> None:
     for overrides in (["experiment=hyperprio"], ["lmda=1"], ["datamodule.crops=64"], ["datamodule=kodaks"]):
         with pytest.raises(Exception, match=r"Could not (find|override)"):
             composed(overrides)
-    with pytest.raises(run.UserError, match="needs output="):
-        run.require(composed(["task=compress", "ckpt=demo", "input=DIR"]))
+    with pytest.raises(UserError, match="needs output="):
+        require(composed(["task=compress", "ckpt=demo", "input=DIR"]))
 
 
 @pytest.mark.parametrize("command", BENCHMARKS)

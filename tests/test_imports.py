@@ -29,6 +29,9 @@ FLOOR_PACKAGES = {
     "system",
     "training",
 }
+PROGRAM = {"run.py", "launch", "tasks"}
+"""What begins a run: `run.py` starts `launch`, which starts one of `tasks`; nothing else of ours knows them."""
+
 NEIGHBOURS = {"sga": {"hyperprior"}}
 RECORDS = "lightning_modules.records"
 SHARED = (
@@ -40,7 +43,11 @@ SHARED = (
 )
 """What datamodules and callbacks may import of lightning_modules."""
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "base"}
-LIGHT_IN_RUN = {"hydra", "omegaconf"}
+LIGHT = {"hydra", "omegaconf"}
+"""What may be imported before a task runs, besides the standard library."""
+
+LIGHT_FILES = ("lightning_modules.errors", "lightning_modules.launch", "lightning_modules.system.heap")
+"""The same, of ours."""
 
 
 class Import(NamedTuple):
@@ -96,7 +103,7 @@ def _is_module(name: str, root: Path) -> bool:
 def room_of(module: str, root: Path) -> str | None:
     """The room a dotted module name lies in; None for the floor and everything outside."""
     parts = module.split(".")
-    if parts[0] != "lightning_modules" or len(parts) < 2 or parts[1] in FLOOR_PACKAGES:
+    if parts[0] != "lightning_modules" or len(parts) < 2 or parts[1] in FLOOR_PACKAGES | PROGRAM:
         return None
     return parts[1] if (root / parts[0] / parts[1]).is_dir() else None
 
@@ -127,25 +134,30 @@ def _library_fault(where: Path, statement: Import) -> str | None:
         return None
     if statement.within("constriction") and where.as_posix() != "lightning_modules/coding/ans.py":
         return "only lightning_modules/coding/ans.py imports the ANS library"
-    if statement.within("hydra") and where.as_posix() != "run.py":
-        return "only run.py imports hydra"
+    if statement.within("hydra") and program_of(where) not in {"run.py", "launch"}:
+        return "only run.py and launch import hydra"
     if statement.within("pytorch_lightning"):
         return "Lightning is imported as `lightning`; the two packages' classes are not interchangeable"
-    may_import_lightning = owner in {"run.py", "datamodules", "callbacks"} or where.name.endswith("module.py")
-    if statement.within("lightning") and not may_import_lightning:
-        return "only *module.py, datamodules, callbacks and run.py import Lightning"
+    may_import_lightning = owner in {"datamodules", "callbacks"} or where.name.endswith("module.py")
+    if statement.within("lightning") and not may_import_lightning and program_of(where) not in {"launch", "tasks"}:
+        return "only *module.py, datamodules, callbacks, launch and tasks import Lightning"
     return None
 
 
 def _arrow_fault(where: Path, statement: Import, root: Path) -> str | None:
-    owner = where.parts[0]
-    if owner == "run.py":
-        return _run_fault(statement, root)
+    owner, program = where.parts[0], program_of(where)
+    if program in {"run.py", "launch"}:
+        return _start_fault(statement, root)
     if owner not in HOUSE or not statement.within(*HOUSE, *OUTSIDE):
         return None
     if owner in {"datamodules", "callbacks"}:
         allowed = statement.within(owner, *SHARED)
         return None if allowed else f"of ours, {owner} imports itself and {', '.join(SHARED)} only"
+    if statement.within("lightning_modules.launch", "lightning_modules.tasks"):
+        inside = program == "tasks" and statement.within("lightning_modules.tasks")
+        return None if inside else "only run.py and launch know what begins a run; a task is named by conf/task"
+    if program == "tasks":
+        return "tasks import the floor" if room_of(statement.name, root) or statement.within(*OUTSIDE) else None
     if not statement.within("lightning_modules"):
         return "lightning_modules imports nothing of ours but itself"
     room, target = room_of(".".join(where.with_suffix("").parts), root), room_of(statement.name, root)
@@ -154,11 +166,20 @@ def _arrow_fault(where: Path, statement: Import, root: Path) -> str | None:
     return "the floor never imports a room" if room is None else "a room imports the floor and itself"
 
 
-def _run_fault(statement: Import, root: Path) -> str | None:
+def program_of(where: Path) -> str | None:
+    """Return which part of the program a file is: `run.py`, `launch` or `tasks`; None for every other."""
+    part = where.parts[1] if where.parts[0] == "lightning_modules" and len(where.parts) > 2 else where.parts[0]
+    return part if part in PROGRAM else None
+
+
+def _start_fault(statement: Import, root: Path) -> str | None:
+    """`run.py` and `launch` name no paper and no task, and import nothing heavy before a task runs."""
     if room_of(statement.name, root):
-        return "run.py names no paper"
-    heavy = not statement.within(*LIGHT_IN_RUN) and not _is_standard_library(statement.name)
-    return "run.py imports only hydra before a task runs" if heavy and not statement.lazy else None
+        return "run.py and launch name no paper"
+    if statement.within("lightning_modules.tasks"):
+        return "launch reads which task there is from conf/task"
+    light = statement.within(*LIGHT, *LIGHT_FILES) or _is_standard_library(statement.name)
+    return None if light or statement.lazy else "run.py and launch import only hydra before a task runs"
 
 
 def _is_standard_library(name: str) -> bool:
@@ -180,7 +201,14 @@ def test_the_checker_reads_the_whole_house(repository: Path) -> None:
     ("path", "source", "fault"),
     [
         ("run.py", "import torch", "before a task runs"),
-        ("run.py", "def task():\n    from lightning_modules.sga import rounding", "names no paper"),
+        ("run.py", "def task():\n    from lightning_modules.sga import rounding", "name no paper"),
+        ("lightning_modules/launch/program.py", "from lightning_modules.codec import Codec", "before a task runs"),
+        ("lightning_modules/launch/program.py", "def do():\n    from ..sga import rounding", "name no paper"),
+        ("lightning_modules/launch/program.py", "def do():\n    from ..tasks import card", "from conf/task"),
+        ("lightning_modules/tasks/training.py", "from hydra.utils import instantiate", "only run.py and launch"),
+        ("lightning_modules/tasks/training.py", "from ..launch import errors", "only run.py and launch know"),
+        ("lightning_modules/tasks/training.py", "from ..sga import rounding", "tasks import the floor"),
+        ("lightning_modules/codec.py", "from .tasks import card", "only run.py and launch know"),
         ("datamodules/folder.py", "from lightning_modules.coding import ans", "datamodules imports itself"),
         ("datamodules/folder.py", "import callbacks.writer", "datamodules imports itself"),
         ("callbacks/writer.py", "from lightning_modules import hyperprior", "callbacks imports itself"),
@@ -208,7 +236,13 @@ def test_a_wrong_import_or_name_is_reported_with_its_place(tmp_path: Path, path:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("run.py", "import hydra\nfrom omegaconf import OmegaConf\ndef task():\n    import lightning"),
+        ("run.py", "import hydra\nfrom omegaconf import OmegaConf\nfrom lightning_modules.launch import errors"),
+        ("lightning_modules/launch/program.py", "from hydra.core import plugins\ndef do():\n    import lightning"),
+        ("lightning_modules/launch/program.py", "from lightning_modules.launch.errors import explain"),
+        (
+            "lightning_modules/tasks/training.py",
+            "import lightning\nfrom callbacks.writer import Writer\nfrom . import card",
+        ),
         ("callbacks/writer.py", "import lightning as L\nfrom lightning_modules.records import CodedImage"),
         ("datamodules/folder.py", "from . import picture\nfrom datamodules.picture import read"),
         ("lightning_modules/sga/refinement.py", "from lightning_modules.hyperprior.codec import Codec"),
@@ -230,6 +264,8 @@ def _build_house(root: Path) -> None:
         "lightning_modules/coding/tables.py",
         "lightning_modules/hyperprior/codec.py",
         "lightning_modules/sga/rounding.py",
+        "lightning_modules/launch/errors.py",
+        "lightning_modules/tasks/card.py",
         "datamodules/picture.py",
         "callbacks/writer.py",
     ):

@@ -12,7 +12,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 from PIL import Image
 
-import run
+from lightning_modules.launch.errors import explain
 from tests.command_line import REPOSITORY, succeed
 from tests.command_line import run as run_command
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
@@ -88,7 +88,7 @@ def test_a_search_ends_with_the_best_of_its_trials_and_is_not_done_twice(photos:
     ],
 )
 def test_a_plugin_that_is_not_installed_is_one_line_that_says_how_to_get_it(group: str, name: str, extra: str) -> None:
-    line = run.explain(MissingConfigException("not found", f"{group}/{name}", ["basic"]))
+    line = explain(MissingConfigException("not found", f"{group}/{name}", ["basic"]))
     assert line == f"{group}={name}: its plugin is not installed; pip install -e .[{extra}]"
     extras = tomli.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert any("hydra" in requirement for requirement in extras[extra])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import run
+from lightning_modules.launch.program import list_inputs
 from tests.command_line import refuse, succeed
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
 
@@ -47,7 +47,7 @@ def test_commas_between_the_folders_of_a_report_are_no_sweep(
     words: list[str], read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["run.py", *words])
-    run.list_inputs()
+    list_inputs()
     assert sys.argv[1:] == read
 
 

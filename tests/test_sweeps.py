@@ -20,12 +20,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
 
-import run
+from lightning_modules.launch.paths import CONF
+from lightning_modules.launch.resolvers import once
+from lightning_modules.launch.sweep_launcher import same_for_all
 from tests.command_line import run as run_command
 from tests.command_line import start, succeed
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
 
-CONF = Path(run.__file__).parent / "conf"
 STUDIES = sorted(path.stem for path in CONF.glob("experiment/study_*.yaml"))
 
 
@@ -162,11 +163,12 @@ def test_a_job_is_not_named_for_what_is_the_same_for_all() -> None:
         return_hydra_config=True,
     )
     config.hydra.overrides.task += ["trainer=cpu,ddp_cpu"]
-    same = run.same_for_all(config)
+    same = same_for_all(config)
     assert set(same) == {"experiment", "ckpt", "inference.steps", "seed", "logger", "x"}
 
 
 def test_the_folder_of_a_sweep_does_not_follow_the_names_of_its_jobs() -> None:
+    assert OmegaConf.has_resolver(once.__name__), "importing its file registers it"
     text = {"name": "first", "dir": "${once:logs/${name}}"}
     sweep, job = OmegaConf.create(text), OmegaConf.create(text | {"name": "second"})
     assert sweep.dir == "logs/first"

@@ -14,7 +14,6 @@ from hydra.core.hydra_config import HydraConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
-import run
 from lightning_modules.checkpoints.foreign_checkpoint import Recognised, recognise
 from lightning_modules.checkpoints.packaged_model import load_model
 from lightning_modules.checkpoints.state_dict import COMPRESSAI_TABLES
@@ -23,25 +22,28 @@ from lightning_modules.coding.picture import model_fingerprint
 from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.hyperprior.scale_codec import ScaleHyperpriorCodec
+from lightning_modules.launch.building import ComposedRun
+from lightning_modules.launch.paths import CONF
+from lightning_modules.tasks.models import codec_classes
 from tests.command_line import refuse, succeed
 from tests.lightning_modules.sic.official_file import official_state
 from tests.lightning_modules.sic.small_networks import small_networks
 
 State = dict[str, Tensor]
-SMALL = run.CONF / "shrink" / "tiny"
-ROOMS = [path.stem for path in sorted(run.CONF.glob("module/*.yaml")) if (SMALL / path.name).exists()]
+SMALL = CONF / "shrink" / "tiny"
+ROOMS = [path.stem for path in sorted(CONF.glob("module/*.yaml")) if (SMALL / path.name).exists()]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _configurations() -> Iterator[None]:
-    with initialize_config_dir(str(run.CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
     HydraConfig.instance().cfg = None
 
 
 @pytest.fixture(scope="module")
 def classes() -> list[type[Codec]]:
-    return run.codec_classes(compose("config"))
+    return codec_classes(ComposedRun(compose("config")))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +137,7 @@ def test_a_file_of_sics_authors_is_recognised_without_being_told(classes: list[t
 @pytest.mark.parametrize("room", ROOMS)
 def test_weights_of_every_room_are_recognised_as_its_own(room: str, classes: list[type[Codec]], tmp_path: Path) -> None:
     cfg = compose("config", [f"module={room}", "debug=tiny", "~experiment"])
-    codec: Codec = run.build(cfg.module.codec)
+    codec: Codec = ComposedRun(cfg).build(cfg.module.codec)
     found = recognise(saved({"state_dict": prefixed("codec.", codec.state_dict())}, tmp_path), classes, lmbda=0.02)
     assert type(found.codec) is (codec.codes_weights_of or type(codec))
 

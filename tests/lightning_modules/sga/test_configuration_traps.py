@@ -13,8 +13,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-import run
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.launch.resolvers import at_or_below
 from lightning_modules.sga import methods, rounding
 from lightning_modules.sga.target_search import TargetSearch
 
@@ -27,7 +27,7 @@ ROWS = sorted({path.stem for path in (CONF / "inference").glob("*.yaml")} - OTHE
 
 @pytest.fixture(scope="module")
 def configurations() -> Iterator[None]:
-    assert OmegaConf.has_resolver(run.at_or_below.__name__), "importing run.py registers what configurations compute"
+    assert OmegaConf.has_resolver(at_or_below.__name__), "importing its file registers what configurations compute"
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 

@@ -1,0 +1,92 @@
+"""One line for every error that a user can mend, with the nearest name where one was mistyped."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+)
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_modules.errors import UserError
+from lightning_modules.launch.paths import CONF
+
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
+"""Launchers and sweepers that are plugins of Hydra's: the extra of ours that installs each."""
+
+
+def explain(error: BaseException) -> str | None:
+    """Return one line for what a user can mend; None for our own faults, which deserve their traceback."""
+    for cause in causes(error):
+        if isinstance(cause, _mendable()):
+            return _joined(cause)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _missing_choice(error)
+    if isinstance(error, InstantiationException):
+        refused = isinstance(error.__cause__, ValueError)
+        return f"{str(error).rpartition('full_key: ')[2]}: {_joined(error.__cause__)}" if refused else None
+    if isinstance(error, ConfigCompositionException):
+        return bad_override(error)
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        text = str(error).split("full_key")[0]
+        return " ".join(text.removeprefix(f"{UserError.__name__} raised while resolving interpolation: ").split())
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """Return the line of `explain`, or for our own faults their class and first line."""
+    return explain(error) or f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def report(error: BaseException) -> int:
+    """Print what `explain` says of an error; return the exit code that goes with it."""
+    print(f"error: {explain(error)}", file=sys.stderr)
+    return 1
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def bad_override(error: BaseException) -> str:
+    """Name a key that does not exist, with the nearest that does."""
+    text = " ".join(" ".join(str(cause) for cause in causes(error)).split())
+    key = text.partition("Could not override '")[2].partition("'")[0]
+    if not key:
+        return text
+    known = {line.partition(":")[0] for line in (CONF / "config.yaml").read_text().splitlines() if ":" in line}
+    return f"no setting named {key}{suggestion(key, sorted(known))}; python run.py --cfg job lists them all"
+
+
+def suggestion(name: str, options: list[str]) -> str:
+    """Return a question for the nearest of `options`; nothing where none is near."""
+    near = difflib.get_close_matches(name, options, n=2, cutoff=0.6)
+    return f", did you mean {' or '.join(near)}?" if near else ""
+
+
+def _mendable() -> tuple[type[BaseException], ...]:
+    """Return the classes whose message is for users: ours, and Lightning's own where Lightning is imported."""
+    lightning = sys.modules.get("lightning.fabric.utilities.exceptions")
+    return (UserError, lightning.MisconfigurationException) if lightning else (UserError,)
+
+
+def _missing_choice(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    if name in EXTRAS and group.startswith("hydra/"):
+        return f"{group}={name}: its plugin is not installed; pip install -e .[{EXTRAS[name]}]"
+    options = [str(option) for option in error.options or []]
+    what = f"no {group or 'configuration'} named {name}{suggestion(name, options)}"
+    return f"{what}; {group}= takes one of: {', '.join(options)}"
+
+
+def _joined(error: BaseException | None) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,79 @@
+"""One task, from its settings to its end: what it needs, threads, seeds, signals, and its error in one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lightning_modules.errors import UserError
+from lightning_modules.launch.building import ComposedRun, task_of
+from lightning_modules.launch.errors import explain, report
+from lightning_modules.launch.resolvers import sweep_dir
+from lightning_modules.launch.resuming import store_run
+
+
+def run_task(cfg: DictConfig, overrides: list[str]) -> None:
+    """Do the task of a configuration. Exits with one line for what users can mend; in a sweep it raises that."""
+    try:
+        require(cfg)
+        prepare(cfg, overrides)
+        with open_dict(cfg):
+            task_of(cfg)(ComposedRun(cfg))
+    except Exception as error:
+        if sweep_dir() is not None or explain(error) is None:
+            raise  # of a job, its record says why
+        sys.exit(report(error))
+    finally:
+        leave_nothing_behind()
+
+
+def require(cfg: DictConfig) -> None:
+    """Raise `UserError` for what the task needs and is missing, before anything heavy is imported."""
+    missing = [key for key in cfg.task.get("needs") or [] if OmegaConf.select(cfg, key) is None]
+    if missing:
+        raise UserError(f"task={cfg.task.name} needs {' and '.join(f'{key}=...' for key in missing)}")
+
+
+def watched(cfg: DictConfig) -> AbstractContextManager[None]:
+    """Make signals requests within, where a task stops between two files."""
+    from lightning_modules.system import stop_request
+
+    return stop_request.watched() if cfg.task.get("stops_between_files") else nullcontext()
+
+
+def prepare(cfg: DictConfig, overrides: list[str]) -> None:
+    """Set threads and seeds, and keep of a task that can be resumed what it is resumed with."""
+    import lightning
+
+    quieten()
+    if cfg.threads is not None:
+        import torch
+
+        torch.set_num_threads(cfg.threads)
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    if cfg.task.get("resumable") and cfg.resume is None and "LOCAL_RANK" not in os.environ:
+        store_run(cfg, overrides)
+
+
+def leave_nothing_behind() -> None:
+    """End what the libraries of a run have started."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish()
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def quieten() -> None:
+    """Leave out what libraries say about themselves; their warnings about us stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="(torch|compressai)")
+    warnings.filterwarnings(
+        "ignore", message=".*(LeafSpec|TF32 acceleration|many workers|transfer_batch_to_device|sync_dist).*"
+    )

@@ -1,0 +1,1 @@
+"""What `task=` names: each task is a function of one run, named by a file of `conf/task/`."""
