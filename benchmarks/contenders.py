@@ -15,8 +15,8 @@ from torch import Tensor
 
 from benchmarks.measurement import Settings
 from lightning_modules.checkpoints.checkpoint import load_codec
-from lightning_modules.codec import Latents
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.records import Latents
 
 LMBDA = 0.005
 """Chooses among the packaged models: the middle one."""

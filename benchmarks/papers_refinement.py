@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules.codec import Latents, LatentVariableCodec, Quantizer
-from lightning_modules.quantization import hard_round
+from lightning_modules.codec import LatentVariableCodec
+from lightning_modules.quantization import Quantizer, hard_round
+from lightning_modules.records import Latents
 
 LEARNING_RATE = 5e-3
 EPSILON = 1e-5

@@ -67,7 +67,7 @@ class FolderProgress(ProgressBar):
 
     It follows the job's journal from a thread, so it moves while this process is busy or waits for others.
     Progress is measured in bytes of input, which foretells the time better than the number of files. Of files that
-    are done all at once it also shows what the module calls `underway`.
+    are done all at once it also shows what the module calls `progress_message`.
     """
 
     def __init__(self, *, job: JobState, console: Console | None = None) -> None:
@@ -154,8 +154,8 @@ class FolderProgress(ProgressBar):
     def _files(self) -> str:
         failed = self.tally.count("failed")
         words = f"{len(self.tally.rows)}/{self.job.plan()[0]} files" + (f" ({failed} failed)" if failed else "")
-        underway = getattr(self.module, "underway", "")
-        return f"{words}, {underway}" if underway else words
+        progress_message = getattr(self.module, "progress_message", "")
+        return f"{words}, {progress_message}" if progress_message else words
 
     def _time(self, elapsed: float) -> str:
         done, total = self.tally.input_bytes, self.job.plan()[1]

@@ -19,6 +19,7 @@ from torch import Tensor
 from callbacks.latent_figure import latent_figure
 from callbacks.reconstruction_pictures import is_shown
 from callbacks.run_file import write_run_file
+from lightning_modules import capabilities
 from lightning_modules.codec import Codec
 
 PICTURES = "x"
@@ -143,7 +144,7 @@ class LatentStatistics(L.Callback):
             return
         x = outputs["x"]
         self.pixels += x.shape[-2] * x.shape[-1]
-        for name, bits in codec.bits_where(x).items():
+        for name, bits in capabilities.rate_map(codec, x).items():
             self.bits[name] = self.bits.get(name, 0) + bits.double().sum((0, 2, 3)).cpu()
         for name, value in codec.analyze(x).variables.items():
             if name != PICTURES:

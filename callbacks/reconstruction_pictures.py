@@ -18,6 +18,7 @@ from torch import Tensor
 from callbacks.image_quality import OPAQUE_RGB, image_quality
 from callbacks.rate_map import coloured, rate_map
 from callbacks.run_file import write_run_file
+from lightning_modules import capabilities
 from lightning_modules.codec import Codec
 from lightning_modules.metrics.pixels import pixels
 
@@ -108,7 +109,7 @@ class ReconstructionPictures(L.Callback):
         caption = f"{float(outputs['bpp']):.4f} bpp, {image_quality(x, x_hat)['psnr']:.2f} dB"
         panels = side_by_side(x, x_hat)
         codec: Codec | None = getattr(pl_module, "codec", None)
-        bits = {} if codec is None else codec.bits_where(x)
+        bits = {} if codec is None else capabilities.rate_map(codec, x)
         if bits:
             panels, most = with_rates(panels, bits)
             caption = f"{caption}, {most}"

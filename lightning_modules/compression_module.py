@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from lightning_modules.codec import Codec, Inference, Latents
-from lightning_modules.coding.coder import Coder, Separately, pack_each, unpack_again
+from lightning_modules.codec import Codec, Inference
+from lightning_modules.coding.coder import Coder, PerPictureCoder, pack_each, unpack_again
 from lightning_modules.coding.pack import Named
 from lightning_modules.coding.picture import PackedPicture, UnpackedPicture
 from lightning_modules.errors import CodingError
-from lightning_modules.records import CodedImage, Failure, SourceImage
+from lightning_modules.records import CodedImage, Failure, Latents, SourceImage
 from lightning_modules.training.rate_distortion import mse_255
 
 
@@ -40,13 +40,13 @@ class CompressionModule(L.LightningModule):
         self, *, codec: Codec, inference: Inference, lmbda: float, seed: int, coder: Coder | None = None
     ) -> None:
         super().__init__()
-        self.coder: Coder = coder or Separately()
+        self.coder: Coder = coder or PerPictureCoder()
         self.codec = codec
         self.inference = inference
         self.lmbda = lmbda
         self.seed = seed
         self.traces: dict[int, Any] = {}
-        self.underway = ""
+        self.progress_message = ""
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Noise is a function of (seed, step, rank), so a resumed run draws what an unbroken one would have."""
@@ -90,7 +90,7 @@ class CompressionModule(L.LightningModule):
         """Pictures -> their files and what those decode to, in order.
 
         A fault of a picture is its `Failure`, one of a stream that pictures share a failure of all. `traces` has what
-        the inference method tells of each, by position. `underway` says meanwhile how far several pictures have come.
+        the inference method tells of each, by position. `progress_message` says meanwhile how far several have come.
         """
         self.traces = {}
         done: dict[int, CodedImage | Failure] = {}
@@ -103,7 +103,7 @@ class CompressionModule(L.LightningModule):
                 groups.setdefault(alike, {})[position] = image
         found: dict[int, Found] = {}
         for group in groups.values():
-            self._say(f"finding latents of {len(found) + 1} of {len(images)}", len(images))
+            self._progress(f"finding latents of {len(found) + 1} of {len(images)}", len(images))
             for position, result in self._latents_of(group).items():
                 if isinstance(result, Failure):
                     done[position] = result
@@ -113,11 +113,11 @@ class CompressionModule(L.LightningModule):
         for first in range(0, len(positions), self.coder.together):
             chunk = positions[first : first + self.coder.together]
             done |= zip(chunk, self._code([found[position] for position in chunk]), strict=True)
-        self.underway = ""
+        self.progress_message = ""
         return [done[position] for position in range(len(images))]
 
-    def _say(self, what: str, pictures: int) -> None:
-        self.underway = what if pictures > 1 else ""
+    def _progress(self, what: str, pictures: int) -> None:
+        self.progress_message = what if pictures > 1 else ""
 
     def _latents_of(self, group: Mapping[int, SourceImage]) -> dict[int, Found | Failure]:
         """Of equally large pictures, by position. If finding them fails, each picture is tried alone."""
@@ -139,12 +139,12 @@ class CompressionModule(L.LightningModule):
         if not found:
             return
         start = time.perf_counter()
-        self._say(f"coding {len(found)}", len(found))
+        self._progress(f"coding {len(found)}", len(found))
         pictures = [Named(one.source.name, one.latents, one.source.format) for one in found]
         try:
             packed = pack_each(self.coder, self.codec, pictures)
             encoded = time.perf_counter()
-            self._say(f"decoding {len(found)} again", len(found))
+            self._progress(f"decoding {len(found)} again", len(found))
             unpacked = unpack_again(self.codec, pictures, packed)
         except CodingError as error:
             yield from (Failure(one.source.name, f"{one.source.name}: {error}") for one in found)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import lightning as L
 
+from lightning_modules.capabilities import chain_of, leading_sections
 from lightning_modules.checkpoints.model_library import ModelLibrary
 from lightning_modules.codec import Codec
 from lightning_modules.coding.container import read
@@ -27,7 +28,7 @@ class DecompressionModule(L.LightningModule):
         super().__init__()
         self.library = library
         self.waiting: dict[tuple[Codec, Chain], list[CompressedImage]] = {}
-        self.underway = ""
+        self.progress_message = ""
 
     def predict_step(self, files: list[CompressedImage | Failure], batch_idx: int) -> list[Decoded]:
         """Files of one model and picture size are decoded together; each shares their time equally.
@@ -50,9 +51,9 @@ class DecompressionModule(L.LightningModule):
             except CodingError as error:
                 decoded.append(Failure(file.name, f"{file.name}: {error}"))
         for codec, group in by_codec.items():
-            self.underway = f"decoding {len(group)}" if len(group) > 1 else ""
+            self.progress_message = f"decoding {len(group)}" if len(group) > 1 else ""
             decoded += decode(codec, group) if group else []
-        self.underway = ""
+        self.progress_message = ""
         return decoded
 
     def unfinished(self) -> list[DecodedImage | Failure]:
@@ -62,7 +63,7 @@ class DecompressionModule(L.LightningModule):
 
     def _ready(self, codec: Codec, file: CompressedImage) -> list[CompressedImage]:
         """What can be decoded now that this file is here."""
-        chain = codec.chain_of(read(file.data, leading=codec.leading_sections()).sections)
+        chain = chain_of(codec, read(file.data, leading=leading_sections(codec)).sections)
         if chain is None:
             return [file]
         group = self.waiting.setdefault((codec, chain), [])

@@ -1,13 +1,16 @@
 """Records that travel between datamodules, codecs and callbacks, and the sizes and names they share.
 
-Legend for shapes: B images, C colour channels (3), H x W pixels."""
+Legend for shapes: B images, C colour channels (3), H x W pixels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 ImageSize = tuple[int, int]
@@ -151,3 +154,64 @@ class Chain(NamedTuple):
 
     mark: int
     length: int
+
+
+Integers = Mapping[str, NDArray[np.integer[Any]]]
+"""All that a decoder computes of one picture before floating point enters, by name: equal on every machine."""
+
+
+class Latents(NamedTuple):
+    """Latent variables of one batch, before rounding, by name (`y`, `z`, ...), and the size of their images."""
+
+    variables: Mapping[str, Tensor]
+    image_size: ImageSize
+
+    def split(self) -> list[Latents]:
+        """The images of the batch, each as a batch of one."""
+        count = next(iter(self.variables.values())).shape[0]
+        return [
+            Latents({name: value[i : i + 1] for name, value in self.variables.items()}, self.image_size)
+            for i in range(count)
+        ]
+
+
+class Synthesis(NamedTuple):
+    """x_hat: (B, 3, H, W), not clamped. likelihoods: per latent variable, its elements' probabilities."""
+
+    x_hat: Tensor
+    likelihoods: dict[str, Tensor]
+
+
+class Estimate(NamedTuple):
+    """x_hat: (B, 3, H, W). bits: per latent variable, (B,) bits under the tables that coding uses."""
+
+    x_hat: Tensor
+    bits: dict[str, Tensor]
+
+
+class Section(NamedTuple):
+    """One independently checked part of a file.
+
+    payload: the coded bytes. content_crc: CRC-32 of what they decode to (integer latents, little-endian int32).
+    """
+
+    payload: bytes
+    content_crc: int
+
+
+class Coded(NamedTuple):
+    """What `encode` makes of one image. bits: the cost of its symbols under the coding tables, by latent.
+
+    accounts: other numbers of bits that belong into a report, by name; a column `bpp_NAME` for each.
+    """
+
+    sections: list[Section]
+    bits: dict[str, float]
+    accounts: Mapping[str, float] = MappingProxyType({})
+
+
+class CodedPack(NamedTuple):
+    """Several pictures coded as one. pictures: bits and accounts of each, in order; they have no sections."""
+
+    section: Section
+    pictures: list[Coded]

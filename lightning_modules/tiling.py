@@ -12,11 +12,12 @@ for another size, and the last bit of a float32 sum then differs.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import reduce
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from compressai.layers import GDN
@@ -216,6 +217,27 @@ def tiled(network: Callable[[Tensor], Tensor], field: Footprint, value: Tensor) 
         return network(value)
     area = tile_area(free_memory(value.device), bytes_per_position)
     return network(value) if size[0] * size[1] <= area else pasted(network, field, value, math.isqrt(area))
+
+
+class TiledSequential(nn.Sequential):
+    """Layers that take a large input in tiles, wherever no gradients are recorded."""
+
+    def __init__(self, *layers: Any) -> None:
+        super().__init__(*layers)
+        self.field = footprint(self)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return tiled(super().forward, self.field, input)
+
+
+def in_tiles(value: Any) -> Any:
+    """Return a plain `nn.Sequential` whose footprint is known as one that tiles; anything else as it is."""
+    if type(value) is not nn.Sequential:
+        return value
+    try:
+        return TiledSequential(OrderedDict(value.named_children()))
+    except ValueError:
+        return value
 
 
 def pasted(network: Callable[[Tensor], Tensor], field: Footprint, value: Tensor, side: int) -> Tensor:

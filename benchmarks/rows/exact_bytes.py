@@ -8,10 +8,10 @@ from torch import Tensor
 
 from benchmarks.contenders import coding_task, contenders, latents_of
 from benchmarks.measurement import Goal, Measurement, Pair, Settings, interleave, relative_size, relative_time
-from lightning_modules.codec import Latents
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.tables import nearest_scale_index
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.records import Latents
 
 NUMBER = 2
 

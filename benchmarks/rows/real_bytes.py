@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.contenders import Contenders, coding_task, contenders, latents_of
 from benchmarks.measurement import Goal, Measurement, Pair, Settings, relative_size
-from lightning_modules.codec import Latents
+from lightning_modules.records import Latents
 
 NUMBER = 3
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lightning_modules.capabilities import calibrate
 from lightning_modules.checkpoints.packaged_model import load_model, round_for_storage, save_model
 from lightning_modules.errors import CodingError
 
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         codec = load_model(options.source)
         round_for_storage(codec)
         if options.calibrate:
-            codec.calibrate(map(read_rgb, options.calibrate))
+            calibrate(codec, map(read_rgb, options.calibrate))
         save_model(codec, options.target, notes)
     except CodingError as error:
         print(f"error: {error}", file=sys.stderr)

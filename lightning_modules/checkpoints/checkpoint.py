@@ -6,11 +6,11 @@ import math
 import os
 from pathlib import Path
 
-import torch
-
+from lightning_modules.capabilities import checkpoint_formats, codes_weights_of
 from lightning_modules.checkpoints.packaged_model import is_packaged, load_model
 from lightning_modules.checkpoints.state_dict import read_state_dict, without_derived
 from lightning_modules.codec import Codec
+from lightning_modules.coding.picture import require_finite
 from lightning_modules.errors import CodingError
 from lightning_modules.system.published_file import PublishedFile
 
@@ -33,10 +33,10 @@ def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: 
     path = locate(ckpt, codec_class, lmbda=lmbda, cache_dir=cache_dir)
     where = ckpt if ckpt.startswith(ZOO) else str(path)
     remedy = "choose the experiment that it was trained with"
-    reader = codec_class.checkpoint_formats.get(format_of(ckpt))
+    reader = checkpoint_formats(codec_class).get(format_of(ckpt))
     if reader is None and is_packaged(path):
         codec = load_model(path)
-        if type(codec) is codec_class.codes_weights_of:
+        if type(codec) is codes_weights_of(codec_class):
             codec = codec_class.from_weights(without_derived(codec.state_dict()), **codec.hyperparameters).eval()
             codec.update()
         if not isinstance(codec, codec_class):
@@ -47,7 +47,10 @@ def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: 
         codec = codec_class.from_weights(state, lmbda=lmbda)
     except CodingError as error:
         raise CodingError(f"{where}: {error}; {remedy}") from error
-    require_finite(codec, where)
+    try:
+        require_finite(dict(codec.named_parameters()))
+    except CodingError as error:
+        raise CodingError(f"{where}: {error}") from error
     codec.update()
     return codec.eval()
 
@@ -58,7 +61,7 @@ def locate(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: Path
         return nearest_packaged(codec_class.packaged_family, lmbda)
     if ckpt.startswith(ZOO):
         return fetch_compressai(ckpt.removeprefix(ZOO), cache_dir / ZOO_FOLDER)
-    path, known = Path(os.path.expanduser(ckpt)), codec_class.checkpoint_formats
+    path, known = Path(os.path.expanduser(ckpt)), checkpoint_formats(codec_class)
     inner = Path(os.path.expanduser(ckpt.removeprefix(f"{format_of(ckpt)}:")))
     if format_of(ckpt) in known:
         return inner
@@ -79,9 +82,9 @@ def nearest_packaged(family: str, lmbda: float) -> Path:
     """The file FAMILY-LMBDA.safetensors of `PACKAGED` whose lmbda is nearest in ratio."""
     if not 0 < lmbda < math.inf:
         raise CodingError(f"lmbda={lmbda}: a packaged model is chosen by lmbda, so give one above 0")
-    paths = {float(path.stem.rpartition("-")[2]): path for path in PACKAGED.glob(f"{family}-*.safetensors")}
+    paths = {float(path.stem.rpartition("-")[2]): path for path in PACKAGED.glob(f"{family}-*.safetensors") if family}
     if not paths:
-        raise CodingError(f"no packaged model named {family} in {PACKAGED}; reinstall latentpress")
+        raise CodingError("ckpt=demo: no packaged model comes with this codec; train one, and give its file with ckpt=")
     return paths[min(paths, key=lambda known: abs(math.log(known / lmbda)))]
 
 
@@ -112,10 +115,3 @@ def _zoo_url(name: str) -> str:
         raise CodingError(
             f"{ZOO}{name}: not in CompressAI's zoo; write for example {ZOO}mbt2018-mean/3, quality 1 to 8"
         ) from error
-
-
-def require_finite(codec: Codec, where: str) -> None:
-    """Raises `CodingError` for weights of a training that has diverged. where: what they are read from."""
-    for name, parameter in codec.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise CodingError(f"{where}: {name} is not finite, its training diverged; take an earlier checkpoint")

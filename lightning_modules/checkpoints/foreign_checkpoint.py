@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_modules.checkpoints.checkpoint import require_finite
+from lightning_modules.capabilities import checkpoint_formats, codes_weights_of
 from lightning_modules.checkpoints.packaged_model import is_packaged, save_model
 from lightning_modules.checkpoints.state_dict import (
     COMPILED,
@@ -22,6 +22,7 @@ from lightning_modules.checkpoints.state_dict import (
     unwrap,
 )
 from lightning_modules.codec import Codec
+from lightning_modules.coding.picture import require_finite
 from lightning_modules.errors import CodingError
 
 LISTED = 4
@@ -82,7 +83,7 @@ def recognise(path: Path, codec_classes: Sequence[type[Codec]], *, lmbda: float)
     """
     if is_packaged(path):
         raise CodingError(f"{path}: is a packaged model already; name it as it is, with ckpt=")
-    own = [one for one in codec_classes if one.codes_weights_of is None]
+    own = [one for one in codec_classes if codes_weights_of(one) is None]
     unread: CodingError | None = None
     tensors: dict[str, Tensor] = {}
     wrapping: list[str] = []
@@ -97,7 +98,7 @@ def recognise(path: Path, codec_classes: Sequence[type[Codec]], *, lmbda: float)
         if codec is not None:
             return _told(path, codec, tensors, state, wrapping)
     for codec_class in own:
-        for name, reader in codec_class.checkpoint_formats.items():
+        for name, reader in checkpoint_formats(codec_class).items():
             try:
                 state = dict(reader(path))
             except MISFITS:
@@ -131,7 +132,7 @@ def _built(codec_class: type[Codec], state: Mapping[str, Tensor], lmbda: float) 
         codec = codec_class.from_weights(state, lmbda=lmbda)
     except MISFITS:
         return None
-    require_finite(codec, codec_class.__name__)
+    require_finite(dict(codec.named_parameters()))
     codec.update()
     return codec.eval()
 

@@ -19,10 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
+from lightning_modules.capabilities import implied_weights
 from lightning_modules.checkpoints.state_dict import DERIVED, without_derived
+from lightning_modules.checkpoints.trust import is_allowed
 from lightning_modules.codec import Codec
 from lightning_modules.coding.container import fingerprint
-from lightning_modules.coding.picture import model_fingerprint
+from lightning_modules.coding.picture import model_fingerprint, require_finite
 from lightning_modules.errors import CodingError
 from lightning_modules.system.atomic_file import write_atomically
 
@@ -30,8 +32,6 @@ HEADER = "latentpress-2"
 """The one entry of the safetensors header: our own, as JSON. Its name carries the version of this format."""
 
 REQUIRED = ("codec", "hyperparameters", "fingerprint", "checksum")
-ROOMS = "lightning_modules."
-"""Only classes of our own rooms are built from what a model file names."""
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def round_for_storage(codec: Codec) -> None:
         parameter.copy_(parameter.half().float())
     codec.update()
     derived = codec.decoder_state()
-    codec.load_state_dict(codec.implied_weights(codec.state_dict() | derived), strict=False)
+    codec.load_state_dict(implied_weights(type(codec), codec.state_dict() | derived), strict=False)
     codec.load_derived(derived)  # as it was: the integers stand for exactly these weights
 
 
@@ -51,10 +51,11 @@ def save_model(codec: Codec, path: Path, notes: Mapping[str, str] | None = None)
     notes: free text kept in the file's header. Tensors that half precision holds exactly are stored so, and
     are the same float32 numbers once loaded. Raises `CodingError` when the file cannot be written.
     """
+    require_finite(dict(codec.named_parameters()))
     decoder = codec.decoder_state()  # solves the medians, so it comes before the weights are read
     derived = {name: value for name, value in decoder.items() if name.startswith(DERIVED)}
     state = {name: _compact(value) for name, value in (without_derived(codec.state_dict()) | derived).items()}
-    for name, value in codec.implied_weights(state).items():
+    for name, value in implied_weights(type(codec), state).items():
         if torch.equal(value, _widen(state[name])):
             del state[name]
     metadata = {
@@ -110,14 +111,18 @@ def load_model(path: Path) -> Codec:
     state = {name: _widen(value) for name, value in state.items()}
     try:
         hyperparameters = json.loads(metadata["hyperparameters"])
-        weights = codec_class.implied_weights(state) | without_derived(state)
+        weights = implied_weights(codec_class, state) | without_derived(state)
         codec = codec_class.from_weights(weights, **hyperparameters)
         codec.load_derived(state)
     except (CodingError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CodingError(
             f"{path}: does not fit the {codec_class.__name__} of this version ({error}); upgrade latentpress"
         ) from error
-    found = model_fingerprint(codec).hex()
+    try:
+        require_finite(dict(codec.named_parameters()))
+        found = model_fingerprint(codec).hex()
+    except CodingError as error:
+        raise CodingError(f"{path}: {error}") from error
     if found != metadata["fingerprint"]:
         raise CodingError(
             f"{path}: its decoder has the fingerprint {found} here, not {metadata['fingerprint']}: "
@@ -142,8 +147,12 @@ def _checksum(metadata: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
 
 def _codec_class(name: str, path: Path) -> type[Codec]:
     module_name, _, class_name = name.rpartition(".")
-    if not module_name.startswith(ROOMS):
-        raise CodingError(f"{path}: refused, it names a codec outside latentpress: {name}")
+    if not is_allowed(name):
+        package = name.partition(".")[0]
+        raise CodingError(
+            f"{path}: refused, it names a codec outside latentpress: {name}; if you know its package, give "
+            f"trust=[{package}]"
+        )
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:

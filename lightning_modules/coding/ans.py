@@ -16,7 +16,6 @@ import constriction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_modules.codec import Section
 from lightning_modules.coding.tables import (
     ESCAPE_HEADER_BITS,
     INT32_MAX,
@@ -28,6 +27,7 @@ from lightning_modules.coding.tables import (
     floor_log2,
 )
 from lightning_modules.errors import CodingError, DamagedFile, damaged
+from lightning_modules.records import Section
 
 BOTTOM = 1 << 32
 """The coder's state when nothing is on the stack. A state below it means that more was popped than pushed:

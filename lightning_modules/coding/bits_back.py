@@ -18,10 +18,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from lightning_modules.codec import Coded, CodedPack, Latents
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.leaky import Int32s, Rows, spans
 from lightning_modules.errors import CodingError, damaged
+from lightning_modules.records import Coded, CodedPack, Latents
 
 STATE = bytes.fromhex("c9f2a54be18d37d6")
 """Little-endian, top bit set: as full as a state can be, and with no pattern that a distribution could favour."""

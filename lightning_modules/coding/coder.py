@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from lightning_modules.codec import Codec, Coded, CodedPack, Latents
+from lightning_modules.codec import Codec
 from lightning_modules.coding.pack import Named, pack_together, unpack_pack
-from lightning_modules.coding.picture import PackedPicture, UnpackedPicture, assemble, unpack_each
+from lightning_modules.coding.picture import PackedPicture, UnpackedPicture, assemble, check_finite, unpack_each
 from lightning_modules.errors import CodingError
+from lightning_modules.precision import coding_path
+from lightning_modules.records import Coded, CodedPack, Latents
 
 
 class Coder(Protocol):
@@ -30,7 +32,7 @@ class Coder(Protocol):
         """All as one section. Raises `CodingError` where there is no way to."""
 
 
-class Separately:
+class PerPictureCoder:
     """Each picture by itself."""
 
     def __init__(self, together: int = 1, pack: int = 1) -> None:
@@ -52,12 +54,14 @@ class Separately:
 
 
 def pack_each(coder: Coder, codec: Codec, pictures: Sequence[Named]) -> list[PackedPicture]:
-    """The files of several pictures, or the one of all."""
-    if coder.pack > 1:
-        return pack_together(coder, codec, pictures)
-    coded = coder.encode(codec, [picture.latents for picture in pictures])
-    parts = zip(coded, pictures, strict=True)
-    return [assemble(codec, one, picture.latents, picture.format) for one, picture in parts]
+    """Return the files of several pictures, or the one of all. Raises `CodingError`, also for latents not finite."""
+    check_finite(codec, [picture.latents for picture in pictures])
+    with coding_path(codec):
+        if coder.pack > 1:
+            return pack_together(coder, codec, pictures)
+        coded = coder.encode(codec, [picture.latents for picture in pictures])
+        parts = zip(coded, pictures, strict=True)
+        return [assemble(codec, one, picture.latents, picture.format) for one, picture in parts]
 
 
 def unpack_again(

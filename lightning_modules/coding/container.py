@@ -18,10 +18,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lightning_modules.codec import Section
 from lightning_modules.coding.tables import check_symbols
 from lightning_modules.errors import CodingError, DamagedFile, WrongModel, damaged
-from lightning_modules.records import ImageSize
+from lightning_modules.records import ImageSize, Section
 
 MAGIC = b"LPC\r\n\x1a"
 VERSION = 1

@@ -16,7 +16,8 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from lightning_modules.codec import Codec, Coded, CodedPack, Latents, Section
+from lightning_modules.capabilities import read_pack
+from lightning_modules.codec import Codec
 from lightning_modules.coding.container import MAX_SECTIONS, Bitstream
 from lightning_modules.coding.pack_directory import Entry, read_directory, write_directory
 from lightning_modules.coding.picture import (
@@ -30,7 +31,7 @@ from lightning_modules.coding.picture import (
 )
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
 from lightning_modules.errors import CodingError, damaged
-from lightning_modules.records import Chain, PackShare, PixelFormat
+from lightning_modules.records import Chain, Coded, CodedPack, Latents, PackShare, PixelFormat, Section
 
 
 class Named(NamedTuple):
@@ -129,7 +130,7 @@ def unpack_pack(data: bytes, codec: Codec) -> dict[str, UnpackedPicture]:
     if (max(height for height, _ in sizes), max(width for _, width in sizes)) != bitstream.image_size:
         raise damaged("the directory and the header disagree on sizes")
     with memory_for(max(sizes, key=math.prod)):
-        found = codec.read_pack(section, sizes)
+        found = read_pack(codec, section, sizes)
         x_hats = synthesized(found, sizes, codec)
         formats = list(_formats(entries, side_data))
     return {

@@ -9,11 +9,10 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lightning_modules.codec import Section
 from lightning_modules.coding.container import MAX_PIXELS, MAX_SIDE, Cursor, varint
 from lightning_modules.coding.side_data import inflate
 from lightning_modules.errors import CodingError, damaged
-from lightning_modules.records import ImageSize
+from lightning_modules.records import ImageSize, Section
 
 MOST_PICTURES = 65535
 MOST_BYTES = 1 << 24

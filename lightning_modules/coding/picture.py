@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import NamedTuple
@@ -13,24 +13,44 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Codec, Coded, Integers, Latents
+from lightning_modules.capabilities import Progressive, chain_of, further_pictures, leading_sections, read_together
+from lightning_modules.codec import Codec
 from lightning_modules.coding.container import Bitstream, fingerprint, read, require_model
 from lightning_modules.coding.side_data import pack_alpha, pack_profile, unpack_alpha, unpack_profile
 from lightning_modules.derived_value import WeightSnapshot
 from lightning_modules.errors import CodingError, WrongModel
-from lightning_modules.records import CARRIED, Chain, ImageSize, PackShare, PixelFormat
-from lightning_modules.system.memory_shortage import told_as
+from lightning_modules.records import CARRIED, Chain, Coded, ImageSize, Integers, Latents, PackShare, PixelFormat
+from lightning_modules.system.memory_shortage import as_coding_error
 
 _fingerprints: WeakKeyDictionary[Codec, tuple[WeightSnapshot, bytes]] = WeakKeyDictionary()
 
 
 def model_fingerprint(codec: Codec) -> bytes:
-    """8 bytes that name everything the decoder computes with; hashed again only when one bit of it changed."""
+    """Return 8 bytes that name everything the decoder computes with; hashed again only when one bit of it changed.
+
+    Raises:
+        CodingError: Some of it is not finite: no file can be made, or read, with such a model.
+    """
     state = codec.decoder_state()
     known = _fingerprints.get(codec)
     if known is None or not known[0].equals(state):
+        require_finite(state)
         known = _fingerprints[codec] = (WeightSnapshot(state), fingerprint(state))
     return known[1]
+
+
+def require_finite(values: Mapping[str, Tensor]) -> None:
+    """Raise `CodingError` for weights, or latents, of a model whose training has diverged."""
+    for name, value in values.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value.detach()).all()):
+            raise CodingError(f"{name} is not finite: the training of this model diverged; take an earlier checkpoint")
+
+
+def check_finite(codec: Codec, images: Iterable[Latents]) -> None:
+    """Raise `CodingError` where a model, or what it makes of pictures, is not finite: before any of it is coded."""
+    require_finite(dict(codec.named_parameters()))
+    for latents in images:
+        require_finite(latents.variables)
 
 
 class PackedPicture(NamedTuple):
@@ -57,6 +77,7 @@ class UnpackedPicture(NamedTuple):
 def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPicture:
     """Latents of one image -> its `.lpc` file. Raises `ValueError` for a batch, or alpha of another size."""
     check_one_picture(latents, pixel_format.alpha)
+    check_finite(codec, [latents])
     return assemble(codec, codec.encode(latents), latents, pixel_format)
 
 
@@ -72,10 +93,10 @@ def assemble(codec: Codec, coded: Coded, latents: Latents, pixel_format: PixelFo
         alpha=None if alpha is None else pack_alpha(alpha.cpu().numpy()),
         icc=None if profile is None else pack_profile(profile),
         sections=tuple(coded.sections),
-        progressive=codec.progressive,
+        progressive=isinstance(codec, Progressive),
     )
     payload_bytes = sum(len(section.payload) for section in coded.sections)
-    bits, chain = sum(coded.bits.values()), codec.chain_of(coded.sections)
+    bits, chain = sum(coded.bits.values()), chain_of(codec, coded.sections)
     return PackedPicture(bitstream.to_bytes(), bits, payload_bytes, coded.accounts, chain)
 
 
@@ -124,7 +145,7 @@ def _readable_picture(data: bytes, codec: Codec, mark: bytes) -> Bitstream | Cod
 
 def readable(data: bytes, codec: Codec, mark: bytes) -> Bitstream:
     """The file, if it is intact and this codec's, whose fingerprint is `mark`. Raises `CodingError`."""
-    bitstream = read(data, leading=codec.leading_sections())
+    bitstream = read(data, leading=leading_sections(codec))
     require_model(bitstream, mark)
     if bitstream.codec_id != codec.codec_id:  # two codecs of one set of weights
         raise WrongModel(
@@ -137,14 +158,14 @@ def readable(data: bytes, codec: Codec, mark: bytes) -> Bitstream:
 def _group_of(bitstream: Bitstream, codec: Codec) -> Chain | ImageSize:
     """Files with the same answer are read together. A fault that this finds is found again, and told, by reading."""
     try:
-        return codec.chain_of(bitstream.sections) or bitstream.image_size
+        return chain_of(codec, bitstream.sections) or bitstream.image_size
     except CodingError:
         return bitstream.image_size
 
 
 def _decode(files: Sequence[Bitstream], codec: Codec) -> Iterator[UnpackedPicture | CodingError]:
     """Side data is unpacked after the latents were verified: they prove that a picture of this size is there."""
-    found = codec.read_together([(file.sections, file.image_size) for file in files])
+    found = read_together(codec, [(file.sections, file.image_size) for file in files])
     x_hats = synthesized(found, [file.image_size for file in files], codec)
     for number, (file, integers) in enumerate(zip(files, found, strict=True)):
         if isinstance(integers, CodingError):
@@ -152,7 +173,7 @@ def _decode(files: Sequence[Bitstream], codec: Codec) -> Iterator[UnpackedPictur
             continue
         try:
             pixel_format = _pixel_format(file)
-            further = tuple(codec.further_pictures(integers, file.image_size))
+            further = tuple(further_pictures(codec, integers, file.image_size))
             yield UnpackedPicture(x_hats[number], pixel_format._replace(carried=_carried(integers), further=further))
         except CodingError as error:
             yield error
@@ -185,7 +206,7 @@ def _pixel_format(bitstream: Bitstream) -> PixelFormat:
 
 def memory_for(image_size: ImageSize) -> AbstractContextManager[None]:
     height, width = image_size
-    return told_as(f"not enough memory for a picture of {height}x{width} pixels; decode it where there is more")
+    return as_coding_error(f"not enough memory for a picture of {height}x{width} pixels; decode it where there is more")
 
 
 def check_one_picture(latents: Latents, alpha: Tensor | None) -> None:

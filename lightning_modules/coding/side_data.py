@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_modules.codec import Section
 from lightning_modules.errors import CodingError, damaged
-from lightning_modules.records import ImageSize
+from lightning_modules.records import ImageSize, Section
 
 PROFILE_LIMIT = 1 << 22
 """Bytes of the largest colour profile; printer profiles, the largest in use, have about 2^21."""

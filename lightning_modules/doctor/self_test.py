@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from lightning_modules.checkpoints.packaged_model import load_model
-from lightning_modules.codec import Codec, Integers
+from lightning_modules.codec import Codec
 from lightning_modules.coding.container import read
 from lightning_modules.coding.picture import pack, unpack
 from lightning_modules.doctor.environments import ENVIRONMENTS, Environment, environments
 from lightning_modules.errors import CodingError
-from lightning_modules.records import PixelFormat
+from lightning_modules.records import Integers, PixelFormat
 
 MADE = 2
 """Pictures that an environment codes itself, per model, for this process to decode."""
@@ -103,7 +103,7 @@ class SelfTest:
         process = subprocess.run(
             [sys.executable, "-m", MODULE, str(number), str(self.folder), str(folder), *map(str, self.models)],
             env={**os.environ, **environment.variables, "PYTHONWARNINGS": "ignore"},
-            cwd=Path(__file__).resolve().parents[1],
+            cwd=Path(__file__).resolve().parents[2],
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -19,17 +19,9 @@ import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor
 
+from lightning_modules.capabilities import Calibratable, Implying
 from lightning_modules.checkpoints.state_dict import load_weights
-from lightning_modules.codec import (
-    Coded,
-    Estimate,
-    Integers,
-    Latents,
-    LatentVariableCodec,
-    Quantizer,
-    Section,
-    Synthesis,
-)
+from lightning_modules.codec import LatentVariableCodec
 from lightning_modules.coding.ans import AnsStack, StackReader
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.tables import SCALES, total_bits
@@ -43,10 +35,8 @@ from lightning_modules.hyperprior.derived_state import Derived, derive, exact_st
 from lightning_modules.hyperprior.table_mixtures import table_mixtures
 from lightning_modules.hyperprior.transforms import PAPERS, Transforms, made_of, read_sizes
 from lightning_modules.image_padding import ceil_div, crop
-from lightning_modules.precision import full_precision
-from lightning_modules.quantization import hard_round, uniform_noise
-from lightning_modules.records import ImageSize
-from lightning_modules.tiling import footprint, tiled
+from lightning_modules.quantization import Quantizer, hard_round, uniform_noise
+from lightning_modules.records import Coded, Estimate, ImageSize, Integers, Latents, Section, Synthesis
 
 MEAN_UNIT = 2.0**-MEAN_BITS
 
@@ -56,7 +46,7 @@ Density = Callable[[GaussianConditional, Tensor, Tensor, Tensor], Tensor]
 """From bounds, y_hat, scales and means to the probability of each element; all (B, M, h, w)."""
 
 
-class HyperpriorCodec(LatentVariableCodec):
+class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
     """Mean-scale hyperprior with N transform channels and M latent channels.
 
     transforms: the settings of `DeepTransforms` by name; None or none of them: those of the papers, of N channels.
@@ -64,6 +54,7 @@ class HyperpriorCodec(LatentVariableCodec):
     """
 
     codec_id = 1
+    packaged_family = "demo"
     papers: ClassVar[Transforms] = PAPERS
 
     def __init__(self, *, N: int, M: int, lmbda: float, transforms: Mapping[str, Any] | None = None) -> None:
@@ -98,8 +89,8 @@ class HyperpriorCodec(LatentVariableCodec):
 
     def analyze(self, x: Tensor) -> Latents:
         """(B, 3, H, W) -> y (B, M, H/16, W/16) and z (B, N, H/64, W/64), sizes rounded up."""
-        y = tiled(self.g_a, footprint(self.g_a), x).float()
-        z = tiled(self.h_a, footprint(self.h_a), y).float()
+        y = self.g_a(x).float()
+        z = self.h_a(y).float()
         return Latents({"y": y, "z": z}, (x.shape[-2], x.shape[-1]))
 
     def coding_parameters(self, z_hat: Tensor, size: ImageSize) -> tuple[Tensor, Tensor]:
@@ -137,7 +128,6 @@ class HyperpriorCodec(LatentVariableCodec):
 
     # ---- coding
 
-    @full_precision
     def estimate(self, latents: Latents) -> Estimate:
         self.update()
         coded = [self._integers(image) for image in latents.split()]
@@ -145,7 +135,6 @@ class HyperpriorCodec(LatentVariableCodec):
         x_hat = self.synthesize(coded, latents.image_size)
         return Estimate(x_hat, {name: torch.tensor([image[name] for image in bits]) for name in bits[0]})
 
-    @full_precision
     def encode(self, latents: Latents) -> Coded:
         self.update()
         derived, integers = self._derived.value, self._integers(latents)
@@ -154,7 +143,6 @@ class HyperpriorCodec(LatentVariableCodec):
         stack.push(integers["z"].ravel(), _channels(integers["z"].shape), derived.z_tables)
         return Coded([Section(stack.to_bytes(), _content_crc(integers))], self._bits(integers))
 
-    @full_precision
     def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
         self.update()
         derived = self._derived.value
@@ -173,11 +161,10 @@ class HyperpriorCodec(LatentVariableCodec):
             reader.expect_content(_content_crc(pictures[reader]))
         return [reader.fault or pictures[reader] for reader in readers]
 
-    @full_precision
     def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
         device = next(self.parameters()).device
         y_hat = torch.from_numpy(np.stack([_y_hat(picture) for picture in integers])).to(device)
-        return crop(tiled(self.g_s, footprint(self.g_s), y_hat).float(), image_size)
+        return crop(self.g_s(y_hat).float(), image_size)
 
     def _integers(self, latents: Latents) -> Integers:
         """One image's latents, rounded onto the grids that the decoder will know."""
@@ -202,7 +189,6 @@ class HyperpriorCodec(LatentVariableCodec):
 
     # ---- derived state
 
-    @full_precision
     def calibrate(self, pictures: Iterable[Tensor]) -> None:
         """Fit the tables of y to pictures, each (1, 3, H, W) in [0, 1]: fewer bits for what training did not see."""
         self.update()

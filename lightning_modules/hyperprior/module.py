@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lightning_modules.codec import LatentVariableCodec, Synthesis
+from lightning_modules.codec import LatentVariableCodec
 from lightning_modules.compression_module import TrainedModule
 from lightning_modules.quantization import uniform_noise
+from lightning_modules.records import Synthesis
 from lightning_modules.training.rate_distortion import rate_distortion
 
 

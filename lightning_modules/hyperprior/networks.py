@@ -11,11 +11,13 @@ Convolutions pad with zeros; a stride of 2 halves and rounds up, its transposed 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from compressai.layers import GDN
 from torch import Tensor, nn
+
+from lightning_modules.tiling import TiledSequential
 
 IMAGE_CHANNELS = 3
 LATENT_STRIDE = 16
@@ -92,11 +94,11 @@ def hyper_synthesis(N: int, M: int) -> nn.Sequential:
     return to_parameters((N, M, M * 3 // 2), 2 * M, nn.LeakyReLU)
 
 
-class MagnitudesFirst(nn.Sequential):
+class MagnitudesFirst(TiledSequential):
     """Layers that see the magnitude of their input."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return cast(Tensor, super().forward(input.abs()))
+        return super().forward(input.abs())
 
 
 def magnitude_analysis(N: int, M: int) -> nn.Sequential:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lightning_modules.checkpoints import trust
 from lightning_modules.errors import UserError
 from lightning_modules.launch.building import ComposedRun, task_of
 from lightning_modules.launch.errors import explain, report
@@ -21,6 +22,8 @@ def run_task(cfg: DictConfig, overrides: list[str]) -> None:
     """Do the task of a configuration. Exits with one line for what users can mend; in a sweep it raises that."""
     try:
         require(cfg)
+        trust.allow(cfg.get("trust") or [])  # absent from runs of before there was any
+        trust.require_allowed(cfg.module.codec._target_)
         prepare(cfg, overrides)
         with open_dict(cfg):
             task_of(cfg)(ComposedRun(cfg))

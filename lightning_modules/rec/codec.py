@@ -17,13 +17,13 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_modules.capabilities import Implying, Packed, RateMapped
 from lightning_modules.checkpoints.state_dict import load_weights
-from lightning_modules.codec import Codec, Coded, CodedPack, Estimate, Integers, Latents, Section
+from lightning_modules.codec import Codec
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.derived_value import DerivedValue
 from lightning_modules.errors import CodingError, damaged, expect_content
 from lightning_modules.image_padding import pad_to_multiple, padded_size
-from lightning_modules.precision import full_precision
 from lightning_modules.rec.files import packs
 from lightning_modules.rec.files.file_coder import FileCoder, default_coder
 from lightning_modules.rec.files.levels import Receiver, Sender, cuts
@@ -32,7 +32,7 @@ from lightning_modules.rec.files.settings import Settings, split
 from lightning_modules.rec.models.exact_pieces import Derived, derive, implied_layers
 from lightning_modules.rec.models.hierarchy import KL, Hierarchy, Prior, analytic, fixed_noise
 from lightning_modules.rec.samplers.auxiliary_variables import Gaussian
-from lightning_modules.records import ImageSize
+from lightning_modules.records import Coded, CodedPack, Estimate, ImageSize, Integers, Latents, Section
 
 LN2 = math.log(2.0)
 FIRST_KL = 0.1
@@ -46,7 +46,7 @@ class Pass(NamedTuple):
     kl: list[Tensor]
 
 
-class RecCodec(Codec):
+class RecCodec(Packed, RateMapped, Implying, Codec):
     """networks: the hierarchy. with_twins: the pieces that receivers compute in integers.
 
     fresh: the weights come from no training yet, and may be initialised by data.
@@ -102,7 +102,6 @@ class RecCodec(Codec):
         """The pictures themselves: inference goes on while the levels are coded."""
         return Latents({"x": x}, (x.shape[-2], x.shape[-1]))
 
-    @full_precision
     def estimate(self, latents: Latents) -> Estimate:
         """With one sample of the posteriors: what files would take if relative entropy were all they took."""
         x = latents.variables["x"]
@@ -110,8 +109,7 @@ class RecCodec(Codec):
         kl = torch.stack([level.flatten(1).sum(1) for level in found.kl]).sum(0)
         return self.estimate_from(x, found.state, kl / LN2)
 
-    @full_precision
-    def bits_where(self, x: Tensor) -> dict[str, Tensor]:
+    def rate_map(self, x: Tensor) -> dict[str, Tensor]:
         """Relative entropy of each level, `z0` the topmost, with one sample of the posteriors."""
         found = self.observe(x, analytic, fixed_noise())
         return {f"z{level}": kl / LN2 for level, kl in enumerate(found.kl)}
@@ -125,7 +123,6 @@ class RecCodec(Codec):
     def encode(self, latents: Latents) -> Coded:
         return self.encode_with(latents, default_coder())
 
-    @full_precision
     def encode_with(self, latents: Latents, file_coder: FileCoder) -> Coded:
         """One picture by one way of relative entropy coding."""
         self.update()
@@ -157,7 +154,6 @@ class RecCodec(Codec):
         """Bits of the negative evidence bound, or of relative entropy alone: what a file is to be compared with."""
         return sum(float(bits.sum()) for bits in self.estimate(latents).bits.values())
 
-    @full_precision
     def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
         self.update()
         found: list[Integers | CodingError] = []
@@ -191,12 +187,10 @@ class RecCodec(Codec):
         like = torch.zeros(count, 1, dtype=torch.float64, device=next(self.parameters()).device)
         return self.networks.generate(self.require_derived().pieces, like, size, draw)
 
-    @full_precision
     def encode_pack(self, images: Sequence[Latents], file_coder: FileCoder) -> CodedPack:
         """Several pictures as one section."""
         return packs.encode(self, images, file_coder)
 
-    @full_precision
     def read_pack(self, section: Section, sizes: Sequence[ImageSize]) -> list[Integers]:
         return packs.read(self, section, sizes)
 

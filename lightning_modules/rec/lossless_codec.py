@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.codec import Coded, CodedPack, Estimate, Integers, Latents, Section
+from lightning_modules.capabilities import Chained, Formats, ReadingOthers
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
 from lightning_modules.errors import CodingError, damaged
 from lightning_modules.image_padding import crop
-from lightning_modules.precision import full_precision
 from lightning_modules.rec.codec import LN2, RecCodec
 from lightning_modules.rec.files import bits_back_files, logistic_code
 from lightning_modules.rec.files.bits_back_files import chain_of, encode_back, encode_back_pack, read_alone, read_files
@@ -36,7 +34,7 @@ from lightning_modules.rec.models.pixel_likelihood import (
     is_gray,
 )
 from lightning_modules.rec.models.resnet_vae import ResNetVAE
-from lightning_modules.records import Chain, ImageSize
+from lightning_modules.records import Chain, Coded, CodedPack, Estimate, ImageSize, Integers, Latents, Section
 
 LEVEL = r"expected_kl\d+"
 """Names of buffers, of which each block has one."""
@@ -44,12 +42,12 @@ HALF = (LEVELS // 2 << MEAN_BITS) - (1 << MEAN_BITS - 1)
 """What a network's 0 stands for as a mean, in 2^-MEAN_BITS."""
 
 
-class LosslessCodec(RecCodec):
+class LosslessCodec(Chained, ReadingOthers, RecCodec):
     """depth, width, latent_width: of `ResNetVAE`. likelihood: a name of `LIKELIHOODS`."""
 
     codec_id = 32
     packaged_family = "rec_lossless"
-    checkpoint_formats: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Tensor]]]] = {"hilloc": hilloc_weights}
+    checkpoint_formats: ClassVar[Formats] = {"hilloc": hilloc_weights}
     kind = "lossless ResNet VAE"
     networks: ResNetVAE
 
@@ -113,7 +111,6 @@ class LosslessCodec(RecCodec):
     def chain_of(self, sections: Sequence[Section]) -> Chain | None:
         return chain_of(sections)
 
-    @full_precision
     def read_together(self, files: Sequence[tuple[Sequence[Section], ImageSize]]) -> list[Integers | CodingError]:
         """Those of a chain are needed all at once; a fault of one is a fault of all."""
         self.update()

@@ -8,19 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Estimate, Integers
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
 from lightning_modules.errors import CodingError
 from lightning_modules.image_padding import crop, padded_size
-from lightning_modules.precision import full_precision
 from lightning_modules.rec.codec import RecCodec
 from lightning_modules.rec.files.levels import Receiver, integers_of, on_grid, value_of
 from lightning_modules.rec.files.settings import Settings
 from lightning_modules.rec.models.hierarchy import Prior
 from lightning_modules.rec.models.lossy_vaes import ARCHITECTURES, LossyVAE
 from lightning_modules.rec.samplers.index_coder import Encoded
-from lightning_modules.records import ImageSize
+from lightning_modules.records import Estimate, ImageSize, Integers
 from lightning_modules.tiling import footprint, tiled
 
 
@@ -86,7 +84,6 @@ class LossyCodec(RecCodec):
     def crc_of_integers(self, integers: Integers) -> int:
         return content_crc(*(integers[name] for name in sorted(integers)))
 
-    @full_precision
     def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
         device = next(self.parameters()).device
         stacked = [torch.stack([value_of(one[name]) for one in integers]) for name in sorted(integers[0])]

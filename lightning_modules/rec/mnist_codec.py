@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.codec import Coded, CodedPack, Estimate, Integers, Latents
+from lightning_modules.capabilities import SometimesCodable
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.tables import TOTAL
@@ -24,13 +24,13 @@ from lightning_modules.rec.files.settings import Settings
 from lightning_modules.rec.models.hierarchy import KL
 from lightning_modules.rec.models.latent_priors import latent_prior, settings_in
 from lightning_modules.rec.models.mnist_vae import SIDE, MnistVAE, binarized
-from lightning_modules.records import ImageSize
+from lightning_modules.records import Coded, CodedPack, Estimate, ImageSize, Integers, Latents
 
 if TYPE_CHECKING:
     from lightning_modules.rec.files.file_coder import FileCoder
 
 
-class MnistCodec(RecCodec):
+class MnistCodec(SometimesCodable, RecCodec):
     """width, latents: of `MnistVAE`. Pictures are made black and white: white is what is above a half.
 
     prior: of the latents, as `latent_prior` takes it; only the standard normal has files.
@@ -58,7 +58,7 @@ class MnistCodec(RecCodec):
         """With KL over the prior; kl: over the standard normal."""
         return super().observe(x, self.prior.kl(kl, noise, self.networks.encode), noise)
 
-    def require_files(self) -> None:
+    def require_codable(self) -> None:
         if not self.prior.has_files:
             kind = self.hyperparameters["prior"]["kind"]
             raise CodingError(
@@ -67,11 +67,11 @@ class MnistCodec(RecCodec):
             )
 
     def encode_with(self, latents: Latents, file_coder: FileCoder) -> Coded:
-        self.require_files()
+        self.require_codable()
         return super().encode_with(latents, file_coder)
 
     def encode_pack(self, images: Sequence[Latents], file_coder: FileCoder) -> CodedPack:
-        self.require_files()
+        self.require_codable()
         return super().encode_pack(images, file_coder)
 
     def pixel_bits(self, x: Tensor, state: Tensor) -> Tensor:

@@ -13,16 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Latents, Quantizer, Synthesis
+from lightning_modules.capabilities import Recoding
 from lightning_modules.coding.shifted_tables import FRACTIONS, shifted_tables, split_means
 from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.hyperprior.coding_parameters import MEAN_BITS
 from lightning_modules.hyperprior.derived_state import derive
-from lightning_modules.records import ImageSize
+from lightning_modules.quantization import Quantizer
+from lightning_modules.records import ImageSize, Latents, Synthesis
 
 
-class IntegerGridCodec(HyperpriorCodec):
+class IntegerGridCodec(Recoding, HyperpriorCodec):
     """A mean-scale hyperprior whose latents are coded as integers: `offset` is 0 for every quantizer."""
 
     codec_id = 2

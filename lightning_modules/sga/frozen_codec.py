@@ -20,9 +20,10 @@ from compressai.layers import GDN
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.codec import Latents, LatentVariableCodec
+from lightning_modules.codec import LatentVariableCodec
 from lightning_modules.derived_value import WeightSnapshot
 from lightning_modules.quantization import straight_through
+from lightning_modules.records import Latents
 from lightning_modules.training.rate_distortion import bits
 
 MakeStepCodec = Callable[[LatentVariableCodec], LatentVariableCodec]

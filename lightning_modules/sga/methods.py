@@ -17,8 +17,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from lightning_modules.codec import Quantizer
-from lightning_modules.quantization import straight_through
+from lightning_modules.quantization import Quantizer, straight_through
 from lightning_modules.sga.noise import Draw
 from lightning_modules.sga.rounding import Rule
 from lightning_modules.sga.temperature import Temperature

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Latents, LatentVariableCodec, Synthesis
+from lightning_modules.codec import LatentVariableCodec
+from lightning_modules.records import Latents, Synthesis
 from lightning_modules.sga.distortion import Distortion
 from lightning_modules.training.rate_distortion import bits, mse_255
 

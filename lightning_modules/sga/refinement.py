@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_modules.codec import Codec, Latents, LatentVariableCodec, Quantizer, Synthesis
+from lightning_modules.codec import Codec, LatentVariableCodec
 from lightning_modules.errors import CodingError
+from lightning_modules.quantization import Quantizer
+from lightning_modules.records import Latents, Synthesis
 from lightning_modules.sga.distortion import Distortion
 from lightning_modules.sga.frozen_codec import MakeStepCodec
 from lightning_modules.sga.methods import Method
@@ -30,7 +32,7 @@ from lightning_modules.sga.noise import Draw
 from lightning_modules.sga.objective import Objective
 from lightning_modules.sga.selection import Keep
 from lightning_modules.sga.trace import Listener, Record, Trace
-from lightning_modules.system.memory_shortage import told_as
+from lightning_modules.system.memory_shortage import as_coding_error
 
 
 @dataclass
@@ -103,7 +105,9 @@ def recording_gradients(x: Tensor) -> Iterator[None]:
     height, width = x.shape[-2:]
     size = f"{height}x{width} pixels"
     with (
-        told_as(f"not enough memory to refine {size}; refine it where there is more, or use inference=amortized"),
+        as_coding_error(
+            f"not enough memory to refine {size}; refine it where there is more, or use inference=amortized"
+        ),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(x.device.type, enabled=False),

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Codec, Latents, LatentVariableCodec
+from lightning_modules.codec import Codec, LatentVariableCodec
 from lightning_modules.coding.picture import pack
 from lightning_modules.errors import CodingError
-from lightning_modules.records import PixelFormat
+from lightning_modules.records import Latents, PixelFormat
 from lightning_modules.sga.objective import Objective
 from lightning_modules.sga.refinement import Course, Refinement, recording_gradients
 from lightning_modules.sga.selection import Last

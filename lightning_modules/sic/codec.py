@@ -10,32 +10,23 @@ of a group at once, the receiver front by front, and both have the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import (
-    Coded,
-    Estimate,
-    Integers,
-    Latents,
-    LatentVariableCodec,
-    Quantizer,
-    Section,
-    Synthesis,
-)
+from lightning_modules.capabilities import Formats, Implying, ManyPictured, Progressive, ReadingOthers
+from lightning_modules.codec import LatentVariableCodec
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.tables import total_bits
 from lightning_modules.densities import factorized_likelihood, medians, update_medians
 from lightning_modules.derived_value import DerivedValue
 from lightning_modules.errors import CodingError
 from lightning_modules.exact.network import part_of
-from lightning_modules.precision import full_precision
-from lightning_modules.records import ImageSize
+from lightning_modules.quantization import Quantizer
+from lightning_modules.records import Coded, Estimate, ImageSize, Integers, Latents, Section, Synthesis
 from lightning_modules.sic.coding_parameters import CodingParameters
 from lightning_modules.sic.decoding_options import Address, Readable, Reading
 from lightning_modules.sic.derived_state import Derived, derive
@@ -59,7 +50,7 @@ class _ToCode(NamedTuple):
     groups: list[GroupSymbols]
 
 
-class SicCodec(Readable, SicNetworks, LatentVariableCodec):
+class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, ReadingOthers, LatentVariableCodec):
     """`SicNetworks` with files. The arguments are those of conf/networks/sic.yaml.
 
     reading: the level and the detail with which it codes and decodes.
@@ -67,8 +58,7 @@ class SicCodec(Readable, SicNetworks, LatentVariableCodec):
 
     codec_id = 16
     packaged_family = "sic"
-    progressive = True
-    checkpoint_formats: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Tensor]]]] = {"sic": official_weights}
+    checkpoint_formats: ClassVar[Formats] = {"sic": official_weights}
 
     def __init__(
         self, *, widths: Sequence[int], depths: Sequence[int], heads: int, groups: int, hyper_width: int
@@ -111,7 +101,6 @@ class SicCodec(Readable, SicNetworks, LatentVariableCodec):
         """At the level that `reading` names, the top one by default; see `estimate_at`."""
         return self.estimate_at(self._level(), latents)
 
-    @full_precision
     def estimate_at(self, level: int, latents: Latents) -> Estimate:
         """bits: of `z` and of the groups that the level codes, `y1`, `y2` ... x_hat: with the detail of a file."""
         self.update()
@@ -147,7 +136,6 @@ class SicCodec(Readable, SicNetworks, LatentVariableCodec):
 
     # ---- files
 
-    @full_precision
     def encode(self, latents: Latents) -> Coded:
         """Sections 1 to the level of `reading`. accounts: `level_l`, the bits of payload up to there."""
         self.update()
@@ -158,7 +146,6 @@ class SicCodec(Readable, SicNetworks, LatentVariableCodec):
         accounts = {f"level_{number}": float(bits) for number, bits in enumerate(lengths, 1)}
         return Coded(sections, self._bits(part), accounts)
 
-    @full_precision
     def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
         """`seed`, `z`, the decoded channels of `y`, and `detail` for the rest of its channels: (samples, c, h, w)."""
         self.update()
@@ -173,11 +160,9 @@ class SicCodec(Readable, SicNetworks, LatentVariableCodec):
                 found.append(error)
         return found
 
-    @full_precision
     def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
         return self.picture_of(self._y_hat([(picture, 0) for picture in integers]), image_size)
 
-    @full_precision
     def further_pictures(self, integers: Integers, image_size: ImageSize) -> list[Tensor]:
         """The second and further samples."""
         samples = range(1, len(integers["detail"]))

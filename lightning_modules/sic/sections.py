@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lightning_modules.codec import Section
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.serial_stack import SerialStack
 from lightning_modules.errors import DamagedFile, damaged
+from lightning_modules.records import Section
 from lightning_modules.sic.derived_state import Derived
 from lightning_modules.sic.group_coding import GroupSymbols, pop_group
 from lightning_modules.sic.hyper_networks import STRIDE

@@ -13,7 +13,7 @@ WORDS = re.compile("out of memory|allocate memory|not enough memory")
 
 
 @contextmanager
-def told_as(line: str) -> Iterator[None]:
+def as_coding_error(line: str) -> Iterator[None]:
     """`CodingError(line)` instead of what numpy and torch raise when memory runs out; other errors pass."""
     try:
         yield

@@ -19,6 +19,7 @@ FAULTS_SHOWN = 5
 
 def compress(run: Run) -> None:
     """Make .lpc files of pictures, and a report."""
+    from lightning_modules.capabilities import require_codable
     from lightning_modules.checkpoints.checkpoint import PACKAGED
     from lightning_modules.checkpoints.model_library import remember
     from lightning_modules.coding.picture import model_fingerprint
@@ -26,7 +27,7 @@ def compress(run: Run) -> None:
     cfg = run.cfg
     run.build(cfg.task.job).check_writable()
     codec = build_codec(run)
-    codec.require_files()
+    require_codable(codec)
     remember(codec, Path(cfg.paths.cache_dir) / "models", PACKAGED)
     chosen = "".join(OmegaConf.to_yaml(cfg[node], resolve=True) for node in ("inference", "decoding"))
     module = build_module(run, codec)

@@ -107,7 +107,7 @@ def test_in_a_terminal_it_draws_a_bar_of_input_bytes(tmp_path: Path, items: list
 
 def test_of_files_that_are_done_together_it_says_how_far_they_have_come(tmp_path: Path, items: list[Item]) -> None:
     class Busy(L.LightningModule):
-        underway = "coding 24"
+        progress_message = "coding 24"
 
     progress = FolderProgress(job=FolderJob(tmp_path / "out"), console=terminal(False))
     progress.on_predict_start(TRAINER, Busy())

@@ -134,7 +134,7 @@ def test_every_level_of_relative_entropy_coding_has_a_rate(tmp_path: Path) -> No
 def test_nothing_is_computed_between_milestones_or_on_other_processes(
     changes: dict[str, Any], codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HyperpriorCodec, "bits_where", lambda *_: pytest.fail("it was computed"))
+    monkeypatch.setattr(HyperpriorCodec, "rate_map", lambda *_: pytest.fail("it was computed"))
     validate(codec, CSVLogger(tmp_path, name="", version="csv"), tmp_path, **changes)
     assert not (tmp_path / "latents").exists()
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Codec, Latents
+from lightning_modules.codec import Codec
 from lightning_modules.compression_module import CompressionModule
 from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.records import CodedImage, Failure, SourceImage
+from lightning_modules.records import CodedImage, Failure, Latents, SourceImage
 
 GENERATOR = torch.Generator().manual_seed(0)
 SMALL = [SourceImage(f"small{k}.png", torch.rand(1, 3, 20, 30, generator=GENERATOR)) for k in range(3)]
@@ -79,7 +79,7 @@ def test_of_several_pictures_it_says_how_far_they_have_come(codec: HyperpriorCod
 
     class Listening(CompressionModule):
         def __setattr__(self, name: str, value: Any) -> None:
-            if name == "underway":
+            if name == "progress_message":
                 said.append(str(value))
             super().__setattr__(name, value)
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_modules.codec import Quantizer
-from lightning_modules.quantization import hard_round, straight_through, uniform_noise
+from lightning_modules.quantization import Quantizer, hard_round, straight_through, uniform_noise
 
 FLOATS = st.floats(-1e4, 1e4, width=32)
 SHAPE = (2, 3, 4, 5)

@@ -9,19 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Coded, CodedPack, Integers, Latents, Section
 from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back import TooFewBits
 from lightning_modules.coding.bits_back_chain import Share, joined, shares
 from lightning_modules.errors import CodingError, damaged, expect_content
 from lightning_modules.image_padding import ceil_div, pad_to_multiple, padded_size
-from lightning_modules.precision import full_precision
 from lightning_modules.rec.files.bits_back import Hierarchical, Pushed, read, write
 from lightning_modules.rec.files.packs import joint_crc
 from lightning_modules.rec.files.settings import BackSettings, is_back, split_back
 from lightning_modules.rec.models.pixel_likelihood import is_gray
-from lightning_modules.records import Chain, ImageSize
+from lightning_modules.records import Chain, Coded, CodedPack, ImageSize, Integers, Latents, Section
 
 if TYPE_CHECKING:
     from lightning_modules.rec.lossless_codec import LosslessCodec
@@ -30,7 +28,6 @@ SPARE_WORDS = 64
 """Of the seeded words, beyond what draws take if posteriors say nothing."""
 
 
-@full_precision
 def encode_back(codec: LosslessCodec, images: Sequence[Latents], mode: str, cell_bits: int) -> list[Coded]:
     """mode: single or chained. cell_bits: a latent has 2^cell_bits cells of equal prior mass."""
     codec.update()
@@ -41,7 +38,6 @@ def encode_back(codec: LosslessCodec, images: Sequence[Latents], mode: str, cell
     raise CodingError(f"coder.mode={mode}: lossless models of relative entropy coding have single and chained")
 
 
-@full_precision
 def encode_back_pack(codec: LosslessCodec, images: Sequence[Latents], cell_bits: int) -> CodedPack:
     """A chain in one section; before its words a bit of each picture, whether its channels are equal."""
     codec.update()

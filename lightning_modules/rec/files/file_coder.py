@@ -7,13 +7,14 @@ import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from lightning_modules.codec import Codec, Coded, CodedPack, Latents
+from lightning_modules.codec import Codec
 from lightning_modules.errors import CodingError
 from lightning_modules.rec.files.settings import settings_of
 from lightning_modules.rec.samplers.beam_search import BeamSearch
 from lightning_modules.rec.samplers.candidate_noise import Mirrored
 from lightning_modules.rec.samplers.index_coder import Coder
 from lightning_modules.rec.samplers.schedule import SharedEqualKL
+from lightning_modules.records import Coded, CodedPack, Latents
 
 
 class FileCoder:

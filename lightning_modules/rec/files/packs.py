@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Coded, CodedPack, Integers, Latents, Section
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.errors import expect_content
 from lightning_modules.image_padding import pad_to_multiple, padded_size
 from lightning_modules.rec.files.levels import Cut, Receiver, Sender, cuts
 from lightning_modules.rec.files.message_code import MessageBits, push_messages
 from lightning_modules.rec.files.settings import Settings, split
-from lightning_modules.records import ImageSize
+from lightning_modules.records import Coded, CodedPack, ImageSize, Integers, Latents, Section
 
 if TYPE_CHECKING:
     from lightning_modules.rec.codec import RecCodec

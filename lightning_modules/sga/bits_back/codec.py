@@ -20,17 +20,9 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.ops import LowerBound
 from torch import Tensor
 
+from lightning_modules.capabilities import Chained, Implying
 from lightning_modules.checkpoints.state_dict import load_weights
-from lightning_modules.codec import (
-    Coded,
-    Estimate,
-    Integers,
-    Latents,
-    LatentVariableCodec,
-    Quantizer,
-    Section,
-    Synthesis,
-)
+from lightning_modules.codec import LatentVariableCodec
 from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.densities import gaussian_likelihood
@@ -39,9 +31,8 @@ from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior import networks
 from lightning_modules.hyperprior.transforms import PAPERS, made_of, read_sizes
 from lightning_modules.image_padding import ceil_div, crop
-from lightning_modules.precision import full_precision
-from lightning_modules.quantization import uniform_noise
-from lightning_modules.records import Chain, ImageSize
+from lightning_modules.quantization import Quantizer, uniform_noise
+from lightning_modules.records import Chain, Coded, Estimate, ImageSize, Integers, Latents, Section, Synthesis
 from lightning_modules.sga.bits_back.densities import (
     FILTERS,
     INIT_SCALE,
@@ -57,7 +48,6 @@ from lightning_modules.sga.bits_back.reading import Reader
 from lightning_modules.sga.bits_back.settings import Mode
 from lightning_modules.sga.bits_back.settings import split as settings_of
 from lightning_modules.sga.bits_back.streams import Picture, single
-from lightning_modules.tiling import footprint, tiled
 from lightning_modules.training.rate_distortion import bits
 
 KIND = "bits-back hyperprior"
@@ -81,7 +71,7 @@ Noise = Callable[[Tensor], Tensor]
 """From a tensor to standard normal numbers of its shape."""
 
 
-class BitsBackCodec(LatentVariableCodec):
+class BitsBackCodec(Chained, Implying, LatentVariableCodec):
     """N transform channels, also of z; M channels of y. transforms: as `HyperpriorCodec`'s."""
 
     codec_id = 8
@@ -114,8 +104,8 @@ class BitsBackCodec(LatentVariableCodec):
 
     def analyze(self, x: Tensor) -> Latents:
         """(B, 3, H, W) -> y (B, M, H/16, W/16); mean and log_variance of z given unrounded y, (B, N, H/64, W/64)."""
-        y = tiled(self.g_a, footprint(self.g_a), x).float()
-        mean, log_variance = tiled(self.h_a, footprint(self.h_a), y).float().chunk(2, dim=1)
+        y = self.g_a(x).float()
+        mean, log_variance = self.h_a(y).float().chunk(2, dim=1)
         return Latents({"y": y, "mean": mean, "log_variance": log_variance}, (x.shape[-2], x.shape[-1]))
 
     def generate(self, latents: Latents, quantize: Quantizer) -> Synthesis:
@@ -157,7 +147,6 @@ class BitsBackCodec(LatentVariableCodec):
 
     # ---- coding
 
-    @full_precision
     def estimate(self, latents: Latents) -> Estimate:
         """Bits under the coding tables, of the z that `encode` draws. They sum to the net rate: `back` is negative."""
         self.update()
@@ -170,7 +159,6 @@ class BitsBackCodec(LatentVariableCodec):
         (coded,) = self.encode_each([latents], lambda pictures: [single(picture, FINENESS) for picture in pictures])
         return coded
 
-    @full_precision
     def encode_each(self, images: Sequence[Latents], stream: Callable[[Sequence[Picture]], list[Coded]]) -> list[Coded]:
         """The sections of several images, by one way of `lightning_modules/sga/bits_back/streams.py`."""
         self.update()
@@ -186,7 +174,6 @@ class BitsBackCodec(LatentVariableCodec):
         coded = stream(writers)
         return [self._with_monte_carlo(one, of) for one, of in zip(coded, written, strict=True)]
 
-    @full_precision
     def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
         return self.read_together([(sections, image_size) for sections in files])
 
@@ -194,17 +181,15 @@ class BitsBackCodec(LatentVariableCodec):
         link = settings_of(sections[0].payload)[0].link
         return Chain(link.mark, link.length) if link.length else None
 
-    @full_precision
     def read_together(self, files: Sequence[tuple[Sequence[Section], ImageSize]]) -> list[Integers | CodingError]:
         self.update()
         channels = (self.hyperparameters["N"], self.hyperparameters["M"])
         return Reader(self._derived.value, channels).read_each(files)
 
-    @full_precision
     def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
         device = next(self.parameters()).device
         y_hat = torch.from_numpy(np.stack([picture["y"] for picture in integers]).astype(np.float32)).to(device)
-        return crop(tiled(self.g_s, footprint(self.g_s), y_hat).float(), image_size)
+        return crop(self.g_s(y_hat).float(), image_size)
 
     def _drawn(self, y: np.ndarray, search: Search) -> Written:
         """What `single` would write."""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from lightning_modules.codec import Codec, Coded, CodedPack, Latents
+from lightning_modules.codec import Codec
 from lightning_modules.coding.bits_back import BackCodec
 from lightning_modules.errors import CodingError
+from lightning_modules.records import Coded, CodedPack, Latents
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
 from lightning_modules.sga.bits_back.settings import COARSEST, FINEST
 from lightning_modules.sga.bits_back.streams import Picture, chained, single, with_payload

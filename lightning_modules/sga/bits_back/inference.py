@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Codec, Latents, Quantizer, Synthesis
+from lightning_modules.codec import Codec
 from lightning_modules.errors import CodingError
+from lightning_modules.quantization import Quantizer
+from lightning_modules.records import Latents, Synthesis
 from lightning_modules.sga.bits_back.codec import SEARCH, BitsBackCodec
 from lightning_modules.sga.bits_back.posterior import MOST_STEPS, RATE_UNIT, Search
 from lightning_modules.sga.noise import Draw

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lightning_modules.codec import Synthesis
 from lightning_modules.hyperprior.module import HyperpriorModule
+from lightning_modules.records import Synthesis
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
 
 

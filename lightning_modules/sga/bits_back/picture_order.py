@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_modules.codec import Integers
 from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
@@ -23,7 +22,7 @@ from lightning_modules.coding.tables import total_bits
 from lightning_modules.hyperprior.coding_parameters import MEAN_BITS
 from lightning_modules.hyperprior.networks import HYPER_STRIDE, LATENT_STRIDE
 from lightning_modules.image_padding import ceil_div
-from lightning_modules.records import ImageSize
+from lightning_modules.records import ImageSize, Integers
 from lightning_modules.sga.bits_back.derived_state import Derived, y_tables
 from lightning_modules.sga.bits_back.posterior import Gaussians, Search
 from lightning_modules.sga.bits_back.settings import LARGEST, Mode, Settings

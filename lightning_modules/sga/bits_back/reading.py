@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lightning_modules.codec import Integers, Section
 from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back_chain import Share, joined
 from lightning_modules.errors import CodingError, DamagedFile, damaged
-from lightning_modules.records import CARRIED, ImageSize
+from lightning_modules.records import CARRIED, ImageSize, Integers, Section
 from lightning_modules.sga.bits_back.derived_state import Derived
 from lightning_modules.sga.bits_back.picture_order import crc_of, read
 from lightning_modules.sga.bits_back.settings import Mode, Settings, split

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lightning_modules.codec import Coded, Section
 from lightning_modules.coding import bits_back
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back import TooFewBits
 from lightning_modules.coding.bits_back_chain import shares
+from lightning_modules.records import Coded, Section
 from lightning_modules.sga.bits_back.picture_order import Written, crc_of
 from lightning_modules.sga.bits_back.settings import Mode
 

@@ -22,15 +22,17 @@ from compressai.zoo import image as zoo
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from lightning_modules.capabilities import ReadingOthers
 from lightning_modules.checkpoints import checkpoint
 from lightning_modules.checkpoints.checkpoint import load_codec
 from lightning_modules.checkpoints.packaged_model import load_model, save_model
 from lightning_modules.checkpoints.state_dict import read_tensors
-from lightning_modules.codec import Codec, Estimate, amortized
+from lightning_modules.codec import Codec, amortized
 from lightning_modules.densities import update_medians
 from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.hyperprior.module import HyperpriorModule
+from lightning_modules.records import Estimate
 from lightning_modules.training.learning_rate import constant
 
 CACHE = Path("no cache is needed")
@@ -144,7 +146,7 @@ def test_a_checkpoint_of_our_own_training_loads(tmp_path: Path) -> None:
 # ---- formats of others
 
 
-class CodecOfAnotherFormat(HyperpriorCodec):
+class CodecOfAnotherFormat(ReadingOthers, HyperpriorCodec):
     """Reads files in which names are capitals."""
 
     checkpoint_formats = {"capitals": lambda path: {n.lower(): w for n, w in read_tensors(path).items()}}  # noqa: RUF012

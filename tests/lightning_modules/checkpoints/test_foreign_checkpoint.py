@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lightning_modules.capabilities import codes_weights_of
 from lightning_modules.checkpoints.foreign_checkpoint import Recognised, recognise
 from lightning_modules.checkpoints.packaged_model import load_model
 from lightning_modules.checkpoints.state_dict import COMPRESSAI_TABLES
@@ -139,7 +140,7 @@ def test_weights_of_every_room_are_recognised_as_its_own(room: str, classes: lis
     cfg = compose("config", [f"module={room}", "debug=tiny", "~experiment"])
     codec: Codec = ComposedRun(cfg).build(cfg.module.codec)
     found = recognise(saved({"state_dict": prefixed("codec.", codec.state_dict())}, tmp_path), classes, lmbda=0.02)
-    assert type(found.codec) is (codec.codes_weights_of or type(codec))
+    assert type(found.codec) is (codes_weights_of(type(codec)) or type(codec))
 
 
 def test_what_is_packaged_is_the_codec_that_was_recognised(

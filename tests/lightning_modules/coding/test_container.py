@@ -17,7 +17,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_modules.codec import Section
 from lightning_modules.coding.container import (
     Bitstream,
     content_crc,
@@ -27,6 +26,7 @@ from lightning_modules.coding.container import (
     section_ends,
 )
 from lightning_modules.errors import CodingError, DamagedFile, WrongModel
+from lightning_modules.records import Section
 from tests.lightning_modules.coding.mutations import BLIND
 
 MODEL = bytes(range(8))

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from lightning_modules.codec import Section
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import Bitstream, content_crc, read
 from lightning_modules.coding.pack_directory import read_directory
 from lightning_modules.coding.side_data import pack_alpha, pack_profile
 from lightning_modules.coding.tables import CodingTables, gaussian_tables
+from lightning_modules.records import Section
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "format.md").read_text(encoding="utf-8")
 TABLES = [(-1, [4194304, 8388608, 4194303, 1]), (0, [15728640, 1048575, 1])]

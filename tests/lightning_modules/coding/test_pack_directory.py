@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_modules.codec import Section
 from lightning_modules.coding.container import varint
 from lightning_modules.coding.pack_directory import Entry, read_directory, write_directory
 from lightning_modules.errors import CodingError, DamagedFile
+from lightning_modules.records import Section
 
 NAMES = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), min_size=1, max_size=20)
 ENTRIES = st.builds(

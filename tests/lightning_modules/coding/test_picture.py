@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Latents
 from lightning_modules.coding import picture
 from lightning_modules.coding.container import fingerprint, read
 from lightning_modules.coding.picture import model_fingerprint, pack, unpack, unpack_each
 from lightning_modules.errors import CodingError, DamagedFile, WrongModel
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.records import PixelFormat
+from lightning_modules.records import Latents, PixelFormat
 
 SIZE = (37, 70)
 

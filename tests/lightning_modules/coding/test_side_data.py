@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from lightning_modules.codec import Section
 from lightning_modules.coding.side_data import (
     PROFILE_LIMIT,
     pack_alpha,
@@ -22,6 +21,7 @@ from lightning_modules.coding.side_data import (
     unpack_profile,
 )
 from lightning_modules.errors import CodingError, DamagedFile
+from lightning_modules.records import Section
 
 PLANES = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=40))
 RAMP = np.add.outer(np.arange(120), 2 * np.arange(200)).astype(np.uint8)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_modules.codec import Section
 from lightning_modules.coding.container import Bitstream, read, section_ends
 from lightning_modules.coding.truncation import limit, truncated
 from lightning_modules.errors import CodingError, DamagedFile
+from lightning_modules.records import Section
 
 LEVELS = tuple(Section(bytes([level]) * 100 * level, level) for level in (1, 2, 3))
 FILE = Bitstream(200, bytes(8), (40, 50), False, Section(b"opacity", 1), None, LEVELS, progressive=True).to_bytes()

@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from lightning_modules.codec import Integers
+from lightning_modules.checkpoints.checkpoint import PACKAGED
 from lightning_modules.doctor.environments import ENVIRONMENTS, Environment, environments
 from lightning_modules.doctor.self_test import SelfTest, digest, run_environment
 from lightning_modules.exact.export import export
 from lightning_modules.exact.network import ExactNetwork
+from lightning_modules.records import Integers
 
-MODELS = sorted((Path(__file__).parents[2] / "lightning_modules" / "checkpoints").glob("demo-*.safetensors"))
+MODELS = sorted(PACKAGED.glob("demo-*.safetensors"))
 
 
 def environment(name: str) -> Environment:
@@ -34,7 +35,7 @@ def photos() -> list[Tensor]:
 
 @pytest.fixture(scope="module")
 def quick(photos: list[Tensor], tmp_path_factory: pytest.TempPathFactory) -> SelfTest:
-    return SelfTest(MODELS[-1:], photos, tmp_path_factory.mktemp("self_test"))
+    return SelfTest([MODELS[-1]], photos, tmp_path_factory.mktemp("self_test"))
 
 
 @pytest.mark.parametrize("name", ["batches of 8, 2 threads", "oneDNN for SSE4.1", "matrix products, int64"])

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Latents, Section
 from lightning_modules.errors import CodingError, DamagedFile
 from lightning_modules.exact.network import ExactNetwork, Step
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.quantization import hard_round, straight_through, uniform_noise
+from lightning_modules.records import Latents, Section
 
 SIZES = [(1, 1), (3, 70), (65, 17), (64, 128)]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_modules.checkpoints.checkpoint import PACKAGED
 from lightning_modules.checkpoints.packaged_model import load_model
 from lightning_modules.coding.tables import likely_symbols, nearest_scale_index
 from lightning_modules.densities import medians
@@ -17,7 +18,7 @@ from lightning_modules.exact.products import Float64Product
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.image_padding import crop
 
-MODELS = sorted((Path(__file__).parents[3] / "lightning_modules" / "checkpoints").glob("demo-*.safetensors"))
+MODELS = sorted(PACKAGED.glob("demo-*.safetensors"))
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda path: path.stem)

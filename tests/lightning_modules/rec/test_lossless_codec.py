@@ -9,13 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from lightning_modules.checkpoints.packaged_model import load_model, round_for_storage, save_model
-from lightning_modules.codec import Coded
 from lightning_modules.coding.picture import pack, unpack
 from lightning_modules.errors import CodingError, DamagedFile, WrongModel
 from lightning_modules.rec.files.file_coder import default_coder
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.rec.models.pixel_likelihood import LIKELIHOODS
-from lightning_modules.records import PixelFormat
+from lightning_modules.records import Coded, PixelFormat
 from tests.lightning_modules.rec.small_codecs import lossless_codec, lossy_codec, picture
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from lightning_modules.checkpoints.packaged_model import load_model, save_model
-from lightning_modules.codec import Coded
 from lightning_modules.errors import CodingError, DamagedFile
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.rec.files.file_coder import default_coder
 from lightning_modules.rec.files.levels import GRID_BITS
 from lightning_modules.rec.lossy_codec import LossyCodec
 from lightning_modules.rec.models.lossy_vaes import ARCHITECTURES
+from lightning_modules.records import Coded
 from tests.lightning_modules.rec.small_codecs import lossless_codec, lossy_codec, picture
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from lightning_modules.checkpoints.checkpoint import PACKAGED
 from lightning_modules.checkpoints.packaged_model import load_model
-from lightning_modules.codec import Estimate, Latents
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.records import Estimate, Latents
 from lightning_modules.sga.frozen_codec import float32
 from lightning_modules.sga.methods import StochasticAnnealing
 from lightning_modules.sga.noise import image_noise

@@ -9,8 +9,9 @@ import torch
 from compressai.layers import GDN
 from torch import Tensor
 
-from lightning_modules.codec import Latents, LatentVariableCodec
+from lightning_modules.codec import LatentVariableCodec
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from lightning_modules.records import Latents
 from lightning_modules.sga import frozen_codec
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
 from tests.lightning_modules.sga.small_refinement import refinement as small

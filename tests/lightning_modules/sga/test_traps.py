@@ -17,11 +17,11 @@ import torch
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 
-from lightning_modules.codec import Estimate, Latents
 from lightning_modules.densities import factorized_likelihood, factorized_pmfs, gaussian_likelihood, medians
 from lightning_modules.derived_value import DerivedValue
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.quantization import hard_round
+from lightning_modules.records import Estimate, Latents
 from lightning_modules.sga import methods, rounding, temperature
 from lightning_modules.sga.distortion import ms_ssim_error
 from lightning_modules.sga.frozen_codec import float32

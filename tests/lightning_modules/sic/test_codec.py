@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from lightning_modules.checkpoints.packaged_model import load_model, round_for_storage, save_model
-from lightning_modules.codec import Section
 from lightning_modules.coding.container import read, section_ends
 from lightning_modules.coding.picture import model_fingerprint, pack, unpack, unpack_each
 from lightning_modules.errors import CodingError, DamagedFile
-from lightning_modules.records import PixelFormat
+from lightning_modules.records import PixelFormat, Section
 from lightning_modules.sic.codec import SicCodec
 from lightning_modules.sic.decoding_options import Reading
 from tests.lightning_modules.coding.mutations import MUTATIONS

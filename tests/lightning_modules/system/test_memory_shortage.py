@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightning_modules.errors import CodingError
-from lightning_modules.system.memory_shortage import told_as
+from lightning_modules.system.memory_shortage import as_coding_error
 
 
 @pytest.mark.parametrize(
@@ -18,11 +18,11 @@ from lightning_modules.system.memory_shortage import told_as
     ids=["numpy", "CUDA", "CPU"],
 )
 def test_a_shortage_is_the_given_line(error: Exception) -> None:
-    with pytest.raises(CodingError, match=r"^buy more$"), told_as("buy more"):
+    with pytest.raises(CodingError, match=r"^buy more$"), as_coding_error("buy more"):
         raise error
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory")])
 def test_other_errors_pass(error: Exception) -> None:
-    with pytest.raises(type(error), match=str(error)), told_as("buy more"):
+    with pytest.raises(type(error), match=str(error)), as_coding_error("buy more"):
         raise error

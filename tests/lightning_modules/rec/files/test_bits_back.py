@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.codec import Coded
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back import BackCodec, seeded_bytes, stack_of
 from lightning_modules.errors import CodingError, DamagedFile
 from lightning_modules.rec.files import binary_decisions
 from lightning_modules.rec.files.quantile_code import PosteriorCells, edges, middles
 from lightning_modules.rec.lossless_codec import LosslessCodec
+from lightning_modules.records import Coded
 from tests.lightning_modules.rec.small_codecs import lossless_codec, lossy_codec, picture
 
 CELL_BITS = 6

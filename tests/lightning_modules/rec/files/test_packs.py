@@ -10,7 +10,7 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor
 
-from lightning_modules.coding.coder import Coder, Separately, pack_each
+from lightning_modules.coding.coder import Coder, PerPictureCoder, pack_each
 from lightning_modules.coding.pack import Named, unpack_pack
 from lightning_modules.coding.picture import PackedPicture, unpack
 from lightning_modules.errors import CodingError, DamagedFile, WrongModel
@@ -202,7 +202,7 @@ def test_a_codec_without_packs_says_so(codec: LosslessCodec) -> None:
     with pytest.raises(CodingError, match="LossyCodec has no files of several pictures with coder=bits_back"):
         back_packing().encode_pack(lossy_codec(), [])
     with pytest.raises(CodingError, match=r"LosslessCodec has no files of several pictures; leave coder\.pack at 1"):
-        pack_each(Separately(pack=2), codec, named(codec, pictures([(4, 4)])))
+        pack_each(PerPictureCoder(pack=2), codec, named(codec, pictures([(4, 4)])))
 
 
 @pytest.mark.parametrize("name", ["irec", "irec_lossy", "irec_paper", "orc", "bits_back"])

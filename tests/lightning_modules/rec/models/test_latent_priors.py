@@ -133,13 +133,13 @@ def test_a_learned_prior_has_no_files_and_says_so(kind: str) -> None:
     line = f"a model with prior={kind} has an evidence bound and no files; .*prior=standard_normal"
     image = codec.analyze(picture(28, 28))
     for refused in (
-        codec.require_files,
+        codec.require_codable,
         lambda: codec.encode(image),
         lambda: default_coder().encode_pack(codec, [image, image]),
     ):
         with pytest.raises(CodingError, match=line):
             refused()
-    MnistCodec(width=8, latents=D, prior={"kind": "standard_normal"}).require_files()
+    MnistCodec(width=8, latents=D, prior={"kind": "standard_normal"}).require_codable()
 
 
 @pytest.mark.parametrize("settings", [{"kind": "cauchy"}, {"kind": "mixture"}, {**LEARNED["energy"], "proposals": 1}])

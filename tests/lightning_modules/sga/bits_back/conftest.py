@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.checkpoints.checkpoint import load_codec
-from lightning_modules.codec import Latents
+from lightning_modules.records import Latents
 from lightning_modules.sga.bits_back.codec import SEARCH, BitsBackCodec
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
 

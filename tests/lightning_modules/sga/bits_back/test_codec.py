@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from lightning_modules.checkpoints.packaged_model import load_model, save_model
-from lightning_modules.codec import Latents
 from lightning_modules.coding.picture import pack, unpack
 from lightning_modules.errors import CodingError, WrongModel
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.quantization import hard_round
-from lightning_modules.records import PixelFormat
+from lightning_modules.records import Latents, PixelFormat
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
 from lightning_modules.sga.bits_back.streams import Picture, single
 from lightning_modules.training.rate_distortion import bits

@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Latents
 from lightning_modules.coding.coder import pack_each
 from lightning_modules.coding.pack import Named
 from lightning_modules.coding.picture import unpack_each
 from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.records import Chain, ImageSize, PixelFormat
+from lightning_modules.records import Chain, ImageSize, Latents, PixelFormat
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
 from lightning_modules.sga.bits_back.coder import BitsBackCoder, bits_back_coder
 from tests.lightning_modules.sga.bits_back.conftest import searched
