@@ -35,6 +35,7 @@ PROGRAM = {"run.py", "launch", "tasks"}
 NEIGHBOURS = {"sga": {"hyperprior"}}
 RECORDS = "lightning_modules.records"
 SHARED = (
+    "lightning_modules.capabilities",
     "lightning_modules.codec",
     RECORDS,
     "lightning_modules.errors",

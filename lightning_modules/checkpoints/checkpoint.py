@@ -82,9 +82,13 @@ def nearest_packaged(family: str, lmbda: float) -> Path:
     """The file FAMILY-LMBDA.safetensors of `PACKAGED` whose lmbda is nearest in ratio."""
     if not 0 < lmbda < math.inf:
         raise CodingError(f"lmbda={lmbda}: a packaged model is chosen by lmbda, so give one above 0")
-    paths = {float(path.stem.rpartition("-")[2]): path for path in PACKAGED.glob(f"{family}-*.safetensors") if family}
-    if not paths:
+    if not family:
         raise CodingError("ckpt=demo: no packaged model comes with this codec; train one, and give its file with ckpt=")
+    paths = {float(path.stem.rpartition("-")[2]): path for path in PACKAGED.glob(f"{family}-*.safetensors")}
+    if not paths:
+        raise CodingError(
+            f"ckpt=demo: no packaged model named {family} is here; train one, and give its file with ckpt="
+        )
     return paths[min(paths, key=lambda known: abs(math.log(known / lmbda)))]
 
 

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lightning_modules.checkpoints import trust
 from lightning_modules.errors import UserError
 from lightning_modules.launch.building import ComposedRun, task_of
 from lightning_modules.launch.errors import explain, report
@@ -22,8 +21,7 @@ def run_task(cfg: DictConfig, overrides: list[str]) -> None:
     """Do the task of a configuration. Exits with one line for what users can mend; in a sweep it raises that."""
     try:
         require(cfg)
-        trust.allow(cfg.get("trust") or [])  # absent from runs of before there was any
-        trust.require_allowed(cfg.module.codec._target_)
+        require_trust(cfg)
         prepare(cfg, overrides)
         with open_dict(cfg):
             task_of(cfg)(ComposedRun(cfg))
@@ -40,6 +38,14 @@ def require(cfg: DictConfig) -> None:
     missing = [key for key in cfg.task.get("needs") or [] if OmegaConf.select(cfg, key) is None]
     if missing:
         raise UserError(f"task={cfg.task.name} needs {' and '.join(f'{key}=...' for key in missing)}")
+
+
+def require_trust(cfg: DictConfig) -> None:
+    """Raise `UserError` for a codec of a package that the user does not trust: its models could never be read."""
+    from lightning_modules.checkpoints import trust
+
+    trust.allow(cfg.get("trust") or [])  # absent from runs of before there was any
+    trust.require_allowed(cfg.module.codec._target_)
 
 
 def watched(cfg: DictConfig) -> AbstractContextManager[None]:
