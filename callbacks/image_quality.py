@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,6 +14,8 @@ from lightning_modules.metrics.pixels import band_rows, pixels
 from lightning_modules.records import CodedImage, PixelFormat
 
 OPAQUE_RGB = PixelFormat()
+LEAST_SIDE = 64
+"""Of a picture that every distance takes."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """(x, x_hat), each (B, 3, H, W) in [0, 1] -> (B,), NaN where it is not defined: a number for each picture."""
@@ -32,6 +34,23 @@ class SetDistance(Protocol):
 
     def compute(self) -> float:
         """All processes have to call it."""
+
+
+def try_distances(distances: Mapping[str, Distance], device: torch.device) -> None:
+    """Measure a blank picture: what is missing for a distance is better said before the first one than after it."""
+    blank = torch.zeros(1, 3, LEAST_SIDE, LEAST_SIDE, device=device)
+    for distance in distances.values():
+        distance(blank, blank)
+
+
+def image_distances(image: CodedImage, distances: Mapping[str, Distance]) -> dict[str, float | None]:
+    """Return each distance of a picture and what its file decodes to; None where it is not defined."""
+    if not distances:
+        return {}
+    x, x_hat = shown(image)
+    with torch.no_grad():
+        values = {name: float(distance(x, x_hat)) for name, distance in distances.items()}
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 def psnr(x: Tensor, x_hat: Tensor) -> float:

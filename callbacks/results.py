@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from torchmetrics import MeanMetric, MetricCollection, SumMetric
 
-from callbacks.image_quality import Distance, SetDistance, image_rates, shown
+from callbacks.image_quality import Distance, SetDistance, image_distances, image_rates, shown, try_distances
 from callbacks.image_row import coded_row
 from callbacks.run_file import write_run_file
 from lightning_modules.codec import Codec
@@ -24,9 +24,6 @@ RESULT_COLUMNS = (*REPORT_COLUMNS, "lmbda", "loss")
 """lmbda: weight of the loss. loss: lmbda * mse + bpp, of the 8-bit pixels and the whole file that are reported."""
 
 AVERAGED = ("psnr", "ms_ssim", "bpp", "bpp_estimated", "bpp_payload")
-
-LEAST_SIDE = 64
-"""Of a picture that every distance takes."""
 
 IndexedRow = tuple[int, dict[str, Any]]
 """(position of the image in the data set, its row)."""
@@ -57,10 +54,8 @@ class Results(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         del trainer
-        if stage == "test":  # what is missing for a distance is better said before the first picture than after it
-            blank = torch.zeros(1, 3, LEAST_SIDE, LEAST_SIDE, device=pl_module.device)
-            for distance in self.distances.values():
-                distance(blank, blank)
+        if stage == "test":
+            try_distances(self.distances, pl_module.device)
             for set_distance in self.set_distances.values():
                 set_distance.to(pl_module.device)
         means = {name: MeanMetric(nan_strategy="ignore") for name in (*AVERAGED, *self.distances)}
@@ -96,20 +91,18 @@ class Results(L.Callback):
             value = (row | image_rates(image))[name]
             self.metrics[name].update(float("nan") if value is None else value)
         for name, value in distances.items():
-            self.metrics[name].update(value)
-        further = {name: None if value != value else value for name, value in distances.items()}
-        row["accounts"] = further | row["accounts"]
+            self.metrics[name].update(float("nan") if value is None else value)
+        row["accounts"] = distances | row["accounts"]
         return {"name": image.name, "status": "ok", **row, **rate_distortion_loss(row, lmbda)}
 
-    def _distances_of(self, image: CodedImage) -> dict[str, float]:
-        """Those of the picture; those of sets take it in."""
-        if not self.distances and not self.set_distances:
-            return {}
-        x, x_hat = shown(image)
-        with torch.no_grad():
-            for set_distance in self.set_distances.values():
-                set_distance.update(x, x_hat)
-            return {name: float(distance(x, x_hat)) for name, distance in self.distances.items()}
+    def _distances_of(self, image: CodedImage) -> dict[str, float | None]:
+        """Return those of the picture; those of sets take it in."""
+        if self.set_distances:
+            x, x_hat = shown(image)
+            with torch.no_grad():
+                for set_distance in self.set_distances.values():
+                    set_distance.update(x, x_hat)
+        return image_distances(image, self.distances)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Every process takes part in the reduction, also one that had no image."""

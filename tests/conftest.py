@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import lightning_modules.launch  # noqa: F401  registers what configurations need to be composed
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -27,22 +27,24 @@ def refuse_to_replace_table(path: Path) -> None:
 def totals(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
     """A line for `bpp` and each column beyond the usual ones, with its standard error; none where there are no such."""
     usual = {*REPORT_COLUMNS, PICTURES_IN_FILE}
-    further = [column for column in columns if column not in usual and not column.endswith(ERROR)]
+    measured = {column for row in rows for column, value in row.items() if value is not None}
+    further = [one for one in columns if one in measured and one not in usual and not one.endswith(ERROR)]
     return [_total(rows, column) for column in (["bpp", *further] if further else [])]
 
 
 def _total(rows: Sequence[Row], column: str) -> str:
-    """`column`: bits per pixel of all pictures that have a number there, large ones counting for more.
+    """Return the mean of `column` over all pictures that have a number there.
 
-    Their standard errors, where they are known, count as independent of each other.
+    Large pictures count for more in bits per pixel, and all alike in everything else. Their standard errors, where
+    they are known, count as independent of each other.
     """
     counted = [row for row in rows if row.get(column) is not None]
-    pixels = [row["height"] * row["width"] for row in counted]
-    mean = sum(row[column] * share for row, share in zip(counted, pixels, strict=True)) / sum(pixels)
+    weights = [row["height"] * row["width"] if column.startswith("bpp") else 1 for row in counted]
+    mean = sum(row[column] * weight for row, weight in zip(counted, weights, strict=True)) / sum(weights)
     errors = [row.get(column + ERROR) for row in counted]
     if None in errors:
         return f"{column} of {len(counted)} pictures: {mean:.5f}"
-    error = math.hypot(*(error * share for error, share in zip(errors, pixels, strict=True))) / sum(pixels)
+    error = math.hypot(*(error * weight for error, weight in zip(errors, weights, strict=True))) / sum(weights)
     return f"{column} of {len(counted)} pictures: {mean:.5f}, standard error {error:.5f}"
 
 

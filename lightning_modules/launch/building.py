@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_modules.launch.paths import CONF
+from lightning_modules.launch.paths import folders_of_run
 
 
 class ComposedRun:
@@ -38,7 +37,7 @@ class ComposedRun:
 
     def options(self, group: str) -> dict[str, DictConfig]:
         """Return what a group offers by name, each as its file has it, of every folder of configurations."""
-        paths = [path for folder in _folders() for path in sorted((folder / group).glob("*.yaml"))]
+        paths = [path for folder in folders_of_run() for path in sorted((folder / group).glob("*.yaml"))]
         loaded = {path.stem: OmegaConf.load(path) for path in reversed(paths)}
         return {name: node for name, node in sorted(loaded.items()) if isinstance(node, DictConfig)}
 
@@ -53,10 +52,3 @@ def task_of(cfg: DictConfig) -> Callable[[ComposedRun], None]:
     """Return the function that the configuration of a task names, with the settings beside it filled in."""
     task: Callable[[ComposedRun], None] = hydra.utils.instantiate(cfg.task.run, _convert_="all", _partial_=True)
     return task
-
-
-def _folders() -> list[Path]:
-    """Return the folders of configurations of this run, those that count first in front; ours is always one."""
-    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
-    found = [Path(source.path) for source in sources if source.schema == "file"]
-    return list(dict.fromkeys([*found, CONF]))

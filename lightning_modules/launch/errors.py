@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterator
 
@@ -15,7 +14,7 @@ from hydra.errors import (
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_modules.errors import UserError
-from lightning_modules.launch.paths import CONF
+from lightning_modules.launch.mistyped import close, suggestion, unknown_setting
 
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
 """Launchers and sweepers that are plugins of Hydra's: the extra of ours that installs each."""
@@ -32,7 +31,8 @@ def explain(error: BaseException) -> str | None:
         refused = isinstance(error.__cause__, ValueError)
         return f"{str(error).rpartition('full_key: ')[2]}: {_joined(error.__cause__)}" if refused else None
     if isinstance(error, ConfigCompositionException):
-        return bad_override(error)
+        text = " ".join(_joined(cause) for cause in causes(error))
+        return unknown_setting(text) or text
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         text = str(error).split("full_key")[0]
         return " ".join(text.removeprefix(f"{UserError.__name__} raised while resolving interpolation: ").split())
@@ -44,33 +44,11 @@ def one_line(error: BaseException) -> str:
     return explain(error) or f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
-def report(error: BaseException) -> int:
-    """Print what `explain` says of an error; return the exit code that goes with it."""
-    print(f"error: {explain(error)}", file=sys.stderr)
-    return 1
-
-
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and what it was raised from, outermost first."""
     while error is not None:
         yield error
         error = error.__cause__
-
-
-def bad_override(error: BaseException) -> str:
-    """Name a key that does not exist, with the nearest that does."""
-    text = " ".join(" ".join(str(cause) for cause in causes(error)).split())
-    key = text.partition("Could not override '")[2].partition("'")[0]
-    if not key:
-        return text
-    known = {line.partition(":")[0] for line in (CONF / "config.yaml").read_text().splitlines() if ":" in line}
-    return f"no setting named {key}{suggestion(key, sorted(known))}; python run.py --cfg job lists them all"
-
-
-def suggestion(name: str, options: list[str]) -> str:
-    """Return a question for the nearest of `options`; nothing where none is near."""
-    near = difflib.get_close_matches(name, options, n=2, cutoff=0.6)
-    return f", did you mean {' or '.join(near)}?" if near else ""
 
 
 def _mendable() -> tuple[type[BaseException], ...]:
@@ -84,7 +62,7 @@ def _missing_choice(error: MissingConfigException) -> str:
     if name in EXTRAS and group.startswith("hydra/"):
         return f"{group}={name}: its plugin is not installed; pip install -e .[{EXTRAS[name]}]"
     options = [str(option) for option in error.options or []]
-    what = f"no {group or 'configuration'} named {name}{suggestion(name, options)}"
+    what = f"no {group or 'configuration'} named {name}{suggestion(close(name, options))}"
     return f"{what}; {group}= takes one of: {', '.join(options)}"
 
 

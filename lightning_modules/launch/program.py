@@ -9,10 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_modules.errors import JobFailed, Stopped, UserError
-from lightning_modules.launch.errors import explain, report
+from lightning_modules.launch.errors import explain
+from lightning_modules.launch.groups import take_whole
+from lightning_modules.launch.paths import folders_of_command
 from lightning_modules.launch.resolvers import sweep_dir
 from lightning_modules.launch.resuming import resume_sweep, stored_run
 from lightning_modules.launch.sweep_job import do_job, end_sweep
@@ -47,6 +49,7 @@ def enter(main: Main) -> int:
             return 0
         resume_sweep()
         list_inputs()
+        take_whole(folders_of_command())
         return run_or_sweep(main)
     except Stopped as stop:
         print(stop, file=sys.stderr)
@@ -55,9 +58,11 @@ def enter(main: Main) -> int:
         print("interrupted; the same command, or resume=RUN_FOLDER for a training, goes on", file=sys.stderr)
         return 130
     except Exception as error:
-        if explain(error) is None:
+        line = explain(error)
+        if line is None:
             raise
-        return report(error)
+        print(f"error: {line}", file=sys.stderr)
+        return 1
 
 
 def run_or_sweep(main: Main) -> int:
@@ -78,9 +83,18 @@ def run_or_sweep(main: Main) -> int:
 
 
 def list_inputs() -> None:
-    """Let a report's `input=A,B` be a list, which to Hydra is a sweep."""
-    if "task=report" in sys.argv and not {"-m", "--multirun"} & set(sys.argv):
-        for place, word in enumerate(sys.argv):
-            key, _, value = word.partition("=")
-            if key == "input" and "," in value and not set(value) & set("[]'\""):
-                sys.argv[place] = f"input=[{value}]"
+    """Let `input=A,B`, which to Hydra is a sweep, be a list where the task says so: `lists` of its configuration."""
+    if {"-m", "--multirun"} & set(sys.argv):
+        return
+    listed = _lists([word.removeprefix("task=") for word in sys.argv if word.startswith("task=")])
+    for place, word in enumerate(sys.argv):
+        key, _, value = word.partition("=")
+        if key in listed and "," in value and not set(value) & set("[]'\""):
+            sys.argv[place] = f"{key}=[{value}]"
+
+
+def _lists(tasks: list[str]) -> list[str]:
+    """Return the settings that the task named last takes several values of."""
+    files = [folder / "task" / f"{name}.yaml" for name in tasks[-1:] for folder in folders_of_command()]
+    found = [OmegaConf.load(path) for path in files if path.is_file()][:1]
+    return [key for task in found for key in OmegaConf.select(task, "lists") or []]

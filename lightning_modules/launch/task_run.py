@@ -12,7 +12,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lightning_modules.errors import UserError
 from lightning_modules.launch.building import ComposedRun, task_of
-from lightning_modules.launch.errors import explain, report
+from lightning_modules.launch.errors import explain
+from lightning_modules.launch.mistyped import refuse_mistyped_additions
+from lightning_modules.launch.paths import folders_of_run
 from lightning_modules.launch.resolvers import sweep_dir
 from lightning_modules.launch.resuming import store_run
 
@@ -22,13 +24,16 @@ def run_task(cfg: DictConfig, overrides: list[str]) -> None:
     try:
         require(cfg)
         require_trust(cfg)
+        refuse_mistyped_additions(cfg, overrides, folders_of_run())
         prepare(cfg, overrides)
         with open_dict(cfg):
             task_of(cfg)(ComposedRun(cfg))
     except Exception as error:
-        if sweep_dir() is not None or explain(error) is None:
-            raise  # of a job, its record says why
-        sys.exit(report(error))
+        line = None if sweep_dir() is not None else explain(error)  # of a job, its record says why
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(1)
     finally:
         leave_nothing_behind()
 

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_modules.errors import Stopped, UserError
 from lightning_modules.tasks.assembly import build_codec, build_module, build_trainer
@@ -29,7 +29,8 @@ def compress(run: Run) -> None:
     codec = build_codec(run)
     require_codable(codec)
     remember(codec, Path(cfg.paths.cache_dir) / "models", PACKAGED)
-    chosen = "".join(OmegaConf.to_yaml(cfg[node], resolve=True) for node in ("inference", "decoding"))
+    sections = ("inference", "decoding", *(["metrics"] if cfg.get("metrics") else []))
+    chosen = "".join(written(cfg, section) for section in sections)
     module = build_module(run, codec)
     cfg.task.job.key = f"{model_fingerprint(codec).hex()}-{short_hash(chosen + module.coder.key)}"
     predict(run, module)
@@ -42,8 +43,8 @@ def decompress(run: Run) -> None:
     from lightning_modules.decompression_module import DecompressionModule
 
     cfg = run.cfg
-    decodings = run.build_each(cfg.decoding)
-    cfg.task.job.key = short_hash(OmegaConf.to_yaml(cfg.decoding, resolve=True))
+    decodings = run.build_each(cfg.get("decoding"))
+    cfg.task.job.key = short_hash(written(cfg, "decoding"))
     run.build(cfg.task.job).check_writable()
     given = [] if cfg.ckpt is None else [build_codec(run)]
     library = ModelLibrary([PACKAGED, Path(cfg.paths.cache_dir) / "models"], given, decodings)
@@ -59,7 +60,7 @@ def truncate(run: Run) -> None:
     given = Path(cfg.input).resolve()
     if Path(cfg.output).resolve() == (given if given.is_dir() else given.parent):
         raise UserError(f"output={cfg.output}: is where the input lies; give another folder, the originals stay")
-    cfg.task.job.key = short_hash(OmegaConf.to_yaml(cfg.task.limit, resolve=True))
+    cfg.task.job.key = short_hash(written(cfg.task, "limit"))
     run.build(cfg.task.job).check_writable()
     predict(run, TruncationModule(limit=limit))
 
@@ -95,6 +96,11 @@ def tell(job: Any, items: list[Any], received: signal.Signals | None) -> None:
         print(f"failed: {fault}")
     if job.failed:
         raise UserError(f"{failed} failed; {report} says why")
+
+
+def written(cfg: DictConfig, section: str) -> str:
+    """Return a section's settings as text; of one that was not chosen, that there are none."""
+    return OmegaConf.to_yaml(cfg.get(section) or OmegaConf.create(), resolve=True)
 
 
 def short_hash(text: str) -> str:
