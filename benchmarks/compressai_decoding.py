@@ -45,7 +45,7 @@ def wrong_pictures(model: MeanScaleHyperprior, coded: Sequence[dict[str, Any]], 
     if "float64" in environment.name or "int64" in environment.name:
         h_s = h_s.double()
     wrong = 0
-    for batch in _batches(coded, environment.batch):
+    for batch in _batches(coded, environment.batch_size):
         z = torch.cat([file["z"] for file in batch]).to(next(h_s.parameters()).dtype)
         scales, _ = h_s(z.contiguous(memory_format=environment.layout)).float().chunk(2, 1)
         for file, scale in zip(batch, scales.split(1), strict=True):

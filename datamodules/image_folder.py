@@ -33,7 +33,7 @@ class ImageFolder(RankedPictures):
     train: what crops are cut from. val, test, input: whole pictures; test falls back to val.
     crop: side in pixels. batch_size: crops per step and rank. steps_per_epoch: steps between validations.
     cache_dir: where pictures to crop lie decoded, 3 bytes a pixel, made on first use.
-    at_once: test and input pictures in a batch: equally large ones among them are processed together.
+    eval_batch_size: test and input pictures in a batch: equally large ones among them are processed together.
     limit: how many of the val, test and input pictures are used, the first ones; None: all.
     job: shares the files of `input` among processes and skips finished ones; None: all files.
     """
@@ -54,7 +54,7 @@ class ImageFolder(RankedPictures):
         num_workers: int,
         cache_dir: str | Path,
         seed: int,
-        at_once: int = 1,
+        eval_batch_size: int = 1,
         limit: int | None = None,
         job: FileQueue | None = None,
     ) -> None:
@@ -63,7 +63,7 @@ class ImageFolder(RankedPictures):
             steps_per_epoch=steps_per_epoch,
             num_workers=num_workers,
             seed=seed,
-            at_once=at_once,
+            eval_batch_size=eval_batch_size,
             limit=limit,
         )
         self.train = roots_of(train)
@@ -95,14 +95,14 @@ class ImageFolder(RankedPictures):
         return [self._sources("val", self.val, None, least=self.world_size)] if self.val else []
 
     def test_dataloader(self) -> DataLoader[SourceImage | Failure]:
-        return self._sources("test", self.test, self.at_once)
+        return self._sources("test", self.test, self.eval_batch_size)
 
     def predict_dataloader(self) -> Batches[SourceImage | Failure]:
         files = self._files("input", self.input)[: self.limit]
         repeated = [name for name, count in Counter(name for name, _ in files).items() if count > 1]
         if repeated:  # their outputs would overwrite each other
             raise CodingError(f"{repeated[0]}: in two of the input folders; code them one by one")
-        return Batches(PendingFiles(files, read_source, self.job), self.at_once)
+        return Batches(PendingFiles(files, read_source, self.job), self.eval_batch_size)
 
     def _sources(
         self, split: str, roots: Sequence[Path], batch_size: int | None, least: int = 1

@@ -44,7 +44,7 @@ class PictureSet(RankedPictures):
         steps_per_epoch: int,
         num_workers: int,
         seed: int,
-        at_once: int = 1,
+        eval_batch_size: int = 1,
         limit: int | None = None,
         val_limit: int | None = None,
     ) -> None:
@@ -53,7 +53,7 @@ class PictureSet(RankedPictures):
             steps_per_epoch=steps_per_epoch,
             num_workers=num_workers,
             seed=seed,
-            at_once=at_once,
+            eval_batch_size=eval_batch_size,
             limit=limit,
         )
         self.root = Path(root)
@@ -72,7 +72,7 @@ class PictureSet(RankedPictures):
         return [self._records(self.val_limit, None, least=self.world_size)]
 
     def test_dataloader(self) -> DataLoader[SourceImage | Failure]:
-        return self._records(self.limit, self.at_once)
+        return self._records(self.limit, self.eval_batch_size)
 
     def _records(self, limit: int | None, batch_size: int | None, least: int = 1) -> DataLoader[SourceImage | Failure]:
         pictures = self.pictures("test")[:limit]

@@ -14,7 +14,7 @@ from lightning_modules.errors import CodingError
 class RankedPictures(L.LightningDataModule):
     """batch_size: pictures per step and rank. steps_per_epoch: steps between validations. seed: of the draws.
 
-    at_once: test pictures in a batch. limit: how many are evaluated, the first ones; None: all.
+    eval_batch_size: test pictures in a batch. limit: how many are evaluated, the first ones; None: all.
     """
 
     def __init__(
@@ -24,17 +24,19 @@ class RankedPictures(L.LightningDataModule):
         steps_per_epoch: int,
         num_workers: int,
         seed: int,
-        at_once: int,
+        eval_batch_size: int,
         limit: int | None,
     ) -> None:
         super().__init__()
-        if at_once < 1:
-            raise CodingError(f"datamodule.at_once={at_once}: at least one picture is processed at once")
+        if eval_batch_size < 1:
+            raise CodingError(
+                f"datamodule.eval_batch_size={eval_batch_size}: at least one picture is processed at once"
+            )
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
         self.seed = seed
-        self.at_once = at_once
+        self.eval_batch_size = eval_batch_size
         self.limit = limit
         self.allow_zero_length_dataloader_with_multiple_devices = True  # one picture on two ranks is fine
 

@@ -99,7 +99,7 @@ class CompressionModule(L.LightningModule):
             if isinstance(image, Failure):
                 done[position] = image
             else:  # latents of equally large ones are found together, unless it is the coder that wants several
-                alike = image.x.shape if self.coder.together == 1 else position
+                alike = image.x.shape if self.coder.batch_size == 1 else position
                 groups.setdefault(alike, {})[position] = image
         found: dict[int, Found] = {}
         for group in groups.values():
@@ -110,8 +110,8 @@ class CompressionModule(L.LightningModule):
                 else:
                     found[position] = result
         positions = sorted(found)
-        for first in range(0, len(positions), self.coder.together):
-            chunk = positions[first : first + self.coder.together]
+        for first in range(0, len(positions), self.coder.batch_size):
+            chunk = positions[first : first + self.coder.batch_size]
             done |= zip(chunk, self._code([found[position] for position in chunk]), strict=True)
         self.progress_message = ""
         return [done[position] for position in range(len(images))]

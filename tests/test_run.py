@@ -79,8 +79,8 @@ def test_an_unknown_setting_is_one_line_with_the_nearest_name() -> None:
 
 def test_a_value_that_an_object_refuses_is_one_line_with_its_place(photos: Path, tmp_path: Path) -> None:
     model = ("task=compress", "experiment=rec_lossless_small", "ckpt=demo", f"input={photos}", f"output={tmp_path}")
-    line = refuse(*model, "coder.index_coder.kl_per_variable=-1")
-    assert line.startswith("error: module.coder.index_coder: variables need KL above 0")
+    line = refuse(*model, "coder.kl_per_variable=-1")
+    assert line.startswith("error: module.coder: variables need KL above 0")
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from omegaconf import OmegaConf
 from benchmarks import papers_coder
 from benchmarks.__main__ import REPOSITORY
 from benchmarks.measurement import Goal, Measurement, Pair, Settings, interleave, quartiles, speed_up
+from lightning_modules.rec.files.file_coder import FileCoder
 from lightning_modules.rec.samplers.auxiliary_variables import Gaussian, kl_divergence
 from lightning_modules.rec.samplers.blocks import equal_blocks
-from lightning_modules.rec.samplers.index_coder import Coder
+from lightning_modules.rec.samplers.index_coder import IndexCoder
 
 NUMBER = 12
 DIMENSIONS, NATS = 1000, 300.0
@@ -94,20 +95,23 @@ def target(seed: int) -> tuple[Gaussian, Gaussian]:
     return Gaussian(drawn[1] * (2 * missing / drawn[1].square().sum()).sqrt(), std), prior
 
 
-def coder(kl_per_variable: float | None = None, epsilon: float | None = None, num_beams: int | None = None) -> Coder:
-    """That of conf/index_coder/irec.yaml, with other settings where they are given."""
-    cfg = OmegaConf.load(REPOSITORY / "conf" / "index_coder" / "irec.yaml")
+def coder(
+    kl_per_variable: float | None = None, epsilon: float | None = None, num_beams: int | None = None
+) -> IndexCoder:
+    """Return the index coder of conf/coder/irec.yaml with a schedule for each block, and other settings if given."""
+    cfg = OmegaConf.load(REPOSITORY / "conf" / "coder" / "irec.yaml")
+    OmegaConf.update(cfg, "schedule", {"_target_": "lightning_modules.rec.samplers.schedule.EqualKL"})
     changes = {
         "kl_per_variable": kl_per_variable,
-        "num_candidates.epsilon": epsilon,
-        "sampler.num_beams": num_beams,
+        "epsilon": epsilon,
+        "sampler.num_beams": 128 if num_beams is None else num_beams,
     }
     for key, value in changes.items():
         if value is not None:
             OmegaConf.update(cfg, key, value)
     built = instantiate(cfg)
-    check(isinstance(built, Coder))
-    return built
+    check(isinstance(built, FileCoder))
+    return built.index_coder
 
 
 def check(is_right: bool) -> None:

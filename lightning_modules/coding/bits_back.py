@@ -13,15 +13,12 @@ them is words, first word on top, under a state that is always the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.leaky import Int32s, Rows, spans
 from lightning_modules.errors import CodingError, damaged
-from lightning_modules.records import Coded, CodedPack, Latents
 
 STATE = bytes.fromhex("c9f2a54be18d37d6")
 """Little-endian, top bit set: as full as a state can be, and with no pattern that a distribution could favour."""
@@ -30,20 +27,6 @@ SEED = 0x1BADB002
 
 MOST_BITS = 24
 """What popping one entry takes at most."""
-
-
-@runtime_checkable
-class BackCodec(Protocol):
-    """A codec of any room that bits-back coding can code with."""
-
-    def encode_back(self, images: Sequence[Latents], mode: str, cell_bits: int) -> list[Coded]:
-        """mode: `single`, or `chained` for one stream of all. cell_bits: a latent has 2^cell_bits cells.
-
-        Raises `CodingError` for what it does not have.
-        """
-
-    def encode_back_pack(self, images: Sequence[Latents], cell_bits: int) -> CodedPack:
-        """One stream of all, as one section."""
 
 
 class TooFewBits(CodingError):

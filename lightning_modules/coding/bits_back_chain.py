@@ -50,7 +50,7 @@ def shares(stack: AnsStack, lows: Sequence[int]) -> list[Share]:
     """lows: for each picture, words below the state when least was on the stack while it was coded."""
     data, count = stack.to_bytes(), len(lows)
     if count > MOST_IN_A_CHAIN:
-        raise CodingError(f"a chain holds at most {MOST_IN_A_CHAIN} pictures; lower coder.together")
+        raise CodingError(f"a chain holds at most {MOST_IN_A_CHAIN} pictures; lower coder.batch_size")
     ends = [4 * min(lows[k + 1 :]) if k + 1 < count else len(data) for k in range(count)]
     starts = [4 * min(lows), *ends[:-1]]
     mark = zlib.crc32(data[starts[0] :])

@@ -14,12 +14,12 @@ from lightning_modules.records import Coded, CodedPack, Latents
 
 
 class Coder(Protocol):
-    """together: how many pictures of a folder it wants at once. key: whatever else its files depend on, in a word.
+    """batch_size: how many pictures of a folder it wants at once. key: whatever else its files depend on, in a word.
 
-    pack: pictures in a file, at most; more than 1 only where together is as many.
+    pack: pictures in a file, at most; more than 1 only where batch_size is as large.
     """
 
-    together: int
+    batch_size: int
     pack: int
 
     @property
@@ -35,8 +35,8 @@ class Coder(Protocol):
 class PerPictureCoder:
     """Each picture by itself."""
 
-    def __init__(self, together: int = 1, pack: int = 1) -> None:
-        self.together, self.pack = together, pack
+    def __init__(self, batch_size: int = 1, pack: int = 1) -> None:
+        self.batch_size, self.pack = batch_size, pack
 
     @property
     def key(self) -> str:

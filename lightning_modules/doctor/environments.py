@@ -16,7 +16,7 @@ from lightning_modules.exact.products import Float64Product, LimbProduct, TapPro
 
 @dataclass(frozen=True)
 class Environment:
-    """variables: of the process, set before it starts. batch: files decoded together. layout: of the float weights.
+    """variables: of the process, set before it starts. batch_size: files decoded at once. layout: of the float weights.
 
     evaluation: of exact networks; None leaves it to them. onednn: whether PyTorch may use that library. optional: it
     needs what not every machine has, such as a compiler.
@@ -25,7 +25,7 @@ class Environment:
     name: str
     variables: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
-    batch: int = 1
+    batch_size: int = 1
     device: str = "cpu"
     layout: torch.memory_format = torch.contiguous_format
     onednn: bool = True
@@ -64,8 +64,8 @@ def compiled(steps: Sequence[Step], values: Tensor) -> Tensor:
 ENVIRONMENTS = (
     Environment("1 thread"),
     Environment("2 threads", threads=2),
-    Environment("batches of 3", batch=3),
-    Environment("batches of 8, 2 threads", batch=8, threads=2),
+    Environment("batches of 3", batch_size=3),
+    Environment("batches of 8, 2 threads", batch_size=8, threads=2),
     Environment("channels last", layout=torch.channels_last, evaluation=channels_last),
     Environment("without oneDNN", onednn=False),
     Environment("oneDNN for AVX2", variables={"ONEDNN_MAX_CPU_ISA": "AVX2"}),
@@ -83,5 +83,5 @@ ENVIRONMENTS = (
 
 def environments() -> tuple[Environment, ...]:
     """`ENVIRONMENTS`, and a GPU where there is one."""
-    gpu = (Environment("CUDA", device="cuda"), Environment("CUDA, batches of 8", device="cuda", batch=8))
+    gpu = (Environment("CUDA", device="cuda"), Environment("CUDA, batches of 8", device="cuda", batch_size=8))
     return ENVIRONMENTS + (gpu if torch.cuda.is_available() else ())

@@ -165,7 +165,7 @@ def run_environment(environment: Environment, folder: Path, results: Path, model
     for model in models:
         codec = load_model(model).to(environment.device).to(memory_format=environment.layout)
         paths = sorted((folder / "files" / model.stem).glob("*.lpc"))
-        for batch in _batches(paths, environment.batch):
+        for batch in _batches(paths, environment.batch_size):
             decoded = []
             for path, integers in zip(batch, integers_of(codec, [path.read_bytes() for path in batch]), strict=True):
                 if isinstance(integers, CodingError):

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from lightning_modules.coding.ans import AnsStack
-from lightning_modules.coding.container import content_crc
 from lightning_modules.errors import CodingError
 from lightning_modules.image_padding import crop, padded_size
 from lightning_modules.rec.codec import RecCodec
-from lightning_modules.rec.files.levels import Receiver, integers_of, on_grid, value_of
-from lightning_modules.rec.files.settings import Settings
+from lightning_modules.rec.files.levels import integers_of, value_of
 from lightning_modules.rec.models.hierarchy import Prior
 from lightning_modules.rec.models.lossy_vaes import ARCHITECTURES, LossyVAE
-from lightning_modules.rec.samplers.index_coder import Encoded
 from lightning_modules.records import Estimate, ImageSize, Integers
 from lightning_modules.tiling import footprint, tiled
 
 
 class LossyCodec(RecCodec):
-    """architecture: a name of `ARCHITECTURES`; widths: of its layers. lmbda: what it was trained for."""
+    """A VAE whose files hold latents alone.
+
+    architecture: a name of `ARCHITECTURES`. widths: of its layers. lmbda: what it was trained for.
+    """
 
     codec_id = 64
     packaged_family = "rec_lossy"
@@ -58,7 +58,7 @@ class LossyCodec(RecCodec):
         return {"architecture": architecture, "widths": widths}
 
     def pictures(self, state: Tensor, size: ImageSize) -> Tensor:
-        """(B, 3, *size), not clamped, of what `generate` gives."""
+        """Return pictures (B, 3, *size), not clamped, of what `generate` gives."""
         return crop(tiled(self.networks.synthesis, footprint(self.networks.synthesis), state.float()).float(), size)
 
     def estimate_from(self, x: Tensor, state: Tensor, kl_bits: Tensor) -> Estimate:
@@ -66,23 +66,8 @@ class LossyCodec(RecCodec):
 
     # ---- files
 
-    def push_rest(self, stack: AnsStack, x: Tensor, state: Tensor, settings: Settings) -> dict[str, float]:
-        """Nothing."""
-        del stack, x, state, settings
-        return {}
-
-    def pop_rest(self, receiver: Receiver, state: Tensor, settings: Settings, image_size: ImageSize) -> Integers:
-        """z of each level, (C, h, w), in 2^-GRID_BITS."""
-        del state, settings, image_size
-        return {f"z{level}": integers_of(z) for level, z in enumerate(receiver.drawn)}
-
-    def crc_of(self, x: Tensor, encoded: Sequence[Encoded]) -> int:
-        """Of z, level by level."""
-        del x
-        return content_crc(*(integers_of(on_grid(one.z)) for one in encoded))
-
-    def crc_of_integers(self, integers: Integers) -> int:
-        return content_crc(*(integers[name] for name in sorted(integers)))
+    def contents(self) -> SamplesAlone:
+        return SamplesAlone()
 
     def synthesize(self, integers: Sequence[Integers], image_size: ImageSize) -> Tensor:
         device = next(self.parameters()).device
@@ -98,3 +83,20 @@ class LossyCodec(RecCodec):
     def synthesis_weights(self) -> dict[str, Tensor]:
         beginnings = ("networks.top", "networks.synthesis.", "networks.pieces.")
         return {name: value for name, value in self.state_dict().items() if name.startswith(beginnings)}
+
+
+class SamplesAlone:
+    """Nothing but latents: pictures follow from them."""
+
+    def is_gray(self, x: Tensor) -> bool:
+        return False
+
+    def push(self, stack: AnsStack, x: Tensor, state: Tensor, gray: bool) -> dict[str, float]:
+        return {}
+
+    def pop(self, stack: AnsStack, z: Sequence[Tensor], state: Tensor, gray: bool, size: ImageSize) -> Integers:
+        """Return z of each level, (C, h, w), in 2^-GRID_BITS."""
+        return {f"z{level}": integers_of(values) for level, values in enumerate(z)}
+
+    def known(self, x: Tensor, z: Sequence[Tensor]) -> Integers:
+        return {f"z{level}": integers_of(values) for level, values in enumerate(z)}

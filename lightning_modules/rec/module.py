@@ -10,7 +10,8 @@ from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from lightning_modules.compression_module import TrainedModule
-from lightning_modules.rec.codec import LN2, RecCodec
+from lightning_modules.rec.codec import RecCodec
+from lightning_modules.rec.files.sample_files import LN2
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.rec.lossy_codec import LossyCodec
 from lightning_modules.rec.mnist_codec import MnistCodec

@@ -159,12 +159,12 @@ def test_a_limit_keeps_the_first_pictures_of_every_use_but_training(pictures: Pa
 
 
 def test_evaluation_and_coding_take_as_many_at_once_as_asked(pictures: Path) -> None:
-    module = folder(test=pictures, input=pictures, at_once=4)
+    module = folder(test=pictures, input=pictures, eval_batch_size=4)
     for batches in (list(module.test_dataloader()), list(module.predict_dataloader())):
         assert [len(batch) for batch in batches] == [4, 2]
         assert [record.name for record in each(batches)] == [record.name for record in each(module.test_dataloader())]
-    with pytest.raises(CodingError, match="at_once=0: at least one"):
-        folder(at_once=0)
+    with pytest.raises(CodingError, match="eval_batch_size=0: at least one"):
+        folder(eval_batch_size=0)
 
 
 def test_coding_takes_the_files_its_queue_hands_out(pictures: Path) -> None:

@@ -72,10 +72,10 @@ def test_limits_take_the_first_pictures(digits: Path) -> None:
     assert [record.name for record in loader] == ["00000.png"]
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_equally_many_pictures_come_in_batches_of_at_once(digits: Path, at_once: int) -> None:
-    batches = list(Mnist(root=digits, at_once=at_once, **SETTINGS).test_dataloader())
-    assert [len(batch) for batch in batches] == [at_once] * (2 // at_once)
+@pytest.mark.parametrize("eval_batch_size", [1, 2])
+def test_equally_many_pictures_come_in_batches_of_at_once(digits: Path, eval_batch_size: int) -> None:
+    batches = list(Mnist(root=digits, eval_batch_size=eval_batch_size, **SETTINGS).test_dataloader())
+    assert [len(batch) for batch in batches] == [eval_batch_size] * (2 // eval_batch_size)
 
 
 def test_the_real_cifar_10_is_read_in_its_order(shared: Path) -> None:

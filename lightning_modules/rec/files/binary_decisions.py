@@ -26,7 +26,7 @@ Below = Callable[[Int64s], Int64s]
 """(N,) values 0 ... 2^bits -> mass of what is below each, under the law of its place: 0 and 2^MASS_BITS at the ends."""
 
 
-class Pushed(NamedTuple):
+class Decisions(NamedTuple):
     """Decisions in the order in which a receiver makes them, each with the frequencies of 0 and 1, (N, 2)."""
 
     decision: Int32s
@@ -39,16 +39,16 @@ class Pushed(NamedTuple):
         return -float(np.log2(chosen / TOTAL).sum())
 
 
-def decided(values: Int64s, bits: int, below: Below) -> Iterator[Pushed]:
+def decided(values: Int64s, bits: int, below: Below) -> Iterator[Decisions]:
     """What stands for N values in 0 ... 2^bits - 1."""
     low = np.zeros_like(values)
     for half in halves(bits):
         decision = (values - low >= half).astype(np.int32)
-        yield Pushed(decision, frequencies(low, half, below))
+        yield Decisions(decision, frequencies(low, half, below))
         low = low + half * decision
 
 
-def put(stack: AnsStack, pushed: list[Pushed]) -> float:
+def put(stack: AnsStack, pushed: list[Decisions]) -> float:
     """All of them, so that the first is popped first; their cost in bits."""
     for one in reversed(pushed):
         stack.push_rows(one.decision, one.frequencies)

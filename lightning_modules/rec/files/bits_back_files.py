@@ -1,9 +1,9 @@
-"""Pictures to sections by bits-back coding, and back: each by itself, or all as a chain on one stack."""
+"""Sections of bits-back coding: of a picture by itself, of each picture of a chain, or of a pack on one stack."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,183 +15,155 @@ from lightning_modules.coding.bits_back import TooFewBits
 from lightning_modules.coding.bits_back_chain import Share, joined, shares
 from lightning_modules.errors import CodingError, damaged, expect_content
 from lightning_modules.image_padding import ceil_div, pad_to_multiple, padded_size
-from lightning_modules.rec.files.bits_back import Hierarchical, Pushed, read, write
-from lightning_modules.rec.files.packs import joint_crc
-from lightning_modules.rec.files.settings import BackSettings, is_back, split_back
-from lightning_modules.rec.models.pixel_likelihood import is_gray
-from lightning_modules.records import Chain, Coded, CodedPack, ImageSize, Integers, Latents, Section
-
-if TYPE_CHECKING:
-    from lightning_modules.rec.lossless_codec import LosslessCodec
+from lightning_modules.rec.files.bits_back import GridModel, PictureBits, read, write
+from lightning_modules.rec.files.sample_files import Contents, checksum, joint_crc
+from lightning_modules.rec.files.settings import BitsBackSettings, is_back, split_back
+from lightning_modules.rec.models.integer_networks import ReceiverState
+from lightning_modules.rec.models.resnet_vae import ResNetVAE
+from lightning_modules.records import Chain, Coded, CodedPack, ImageSize, Integers, Section
 
 SPARE_WORDS = 64
 """Of the seeded words, beyond what draws take if posteriors say nothing."""
 
 
-def encode_back(codec: LosslessCodec, images: Sequence[Latents], mode: str, cell_bits: int) -> list[Coded]:
-    """mode: single or chained. cell_bits: a latent has 2^cell_bits cells of equal prior mass."""
-    codec.update()
-    if mode == "single":
-        return [coded for image in images for coded in _encode(codec, [image], cell_bits, is_chain=False)]
-    if mode == "chained":
-        return _encode(codec, images, cell_bits, is_chain=True)
-    raise CodingError(f"coder.mode={mode}: lossless models of relative entropy coding have single and chained")
-
-
-def encode_back_pack(codec: LosslessCodec, images: Sequence[Latents], cell_bits: int) -> CodedPack:
-    """A chain in one section; before its words a bit of each picture, whether its channels are equal."""
-    codec.update()
-    stack, pushed, paid = _push_all(codec, images, cell_bits)
-    words = stack.to_bytes()[4 * min(one.low for one in pushed) :]
-    crcs = [codec.crc_of(latents.variables["x"], []) for latents in images]
-    grays = np.packbits([is_gray(latents.variables["x"]) for latents in images]).tobytes()
-    section = Section(BackSettings(cell_bits, gray=False).to_bytes() + grays + words, joint_crc(crcs))
-    first = [paid, *[0.0] * (len(images) - 1)]
-    return CodedPack(section, [_costs(codec, *each) for each in zip(images, pushed, first, strict=True)])
-
-
-def _push_all(codec: LosslessCodec, images: Sequence[Latents], cell_bits: int) -> tuple[AnsStack, list[Pushed], float]:
-    """On one stack of as many seeded words as it takes; the bits of these that stay in the file."""
-    words = SPARE_WORDS + cell_bits * _dimensions(codec, images[0].image_size) // 32
-    while True:
-        stack = bits_back.stack_of(bits_back.seeded_bytes(words))
-        initial = stack.bits
-        try:
-            pushed = [_push(codec, stack, latents.variables["x"], cell_bits) for latents in images]
-            return stack, pushed, initial - 32.0 * min(one.low for one in pushed)
-        except TooFewBits:
-            words *= 2
-
-
-def _encode(codec: LosslessCodec, images: Sequence[Latents], cell_bits: int, is_chain: bool) -> list[Coded]:
-    stack, pushed, paid = _push_all(codec, images, cell_bits)
-    found = []
-    for number, (latents, one, share) in enumerate(
-        zip(images, pushed, shares(stack, [one.low for one in pushed]), strict=True)
-    ):
-        x = latents.variables["x"]
-        head = BackSettings(cell_bits, is_gray(x), share.link if is_chain else None)
-        section = Section(head.to_bytes() + share.words, codec.crc_of(x, []))
-        found.append(_costs(codec, latents, one, 0.0 if number else paid)._replace(sections=[section]))
-    return found
-
-
-def _costs(codec: LosslessCodec, latents: Latents, pushed: Pushed, paid: float) -> Coded:
-    """Without sections."""
-    accounts = {"net": sum(pushed.bits.values()), "initial": paid, "bound": codec.bound(latents)}
-    return Coded([], {**pushed.bits, "initial": paid}, accounts)
-
-
-def _push(codec: LosslessCodec, stack: AnsStack, x: Tensor, cell_bits: int) -> Pushed:
-    values = (pad_to_multiple(x, codec.networks.stride) * 255.0).round()
-    model = Hierarchical(codec.networks, codec.require_derived().pieces, cell_bits)
-    return write(stack, model, values, lambda state: codec.push_pixels(stack, x, state, is_gray(x)))
-
-
-# ---- reading
-
-
-class File(NamedTuple):
+class PictureSection(NamedTuple):
     """One picture's section, taken apart."""
 
-    settings: BackSettings
+    settings: BitsBackSettings
     words: bytes
     content_crc: int
     size: ImageSize
 
+    @classmethod
+    def of(cls, section: Section, size: ImageSize) -> PictureSection:
+        """Take a section apart. Raises `DamagedFile`."""
+        return cls(*split_back(section.payload), section.content_crc, size)
+
 
 def chain_of(sections: Sequence[Section]) -> Chain | None:
-    """The chain that a file is of, if it is."""
+    """Return the chain that a file belongs to, None for one that is read by itself. Raises `DamagedFile`."""
     if not sections or not is_back(sections[0].payload):
         return None
     link = split_back(sections[0].payload)[0].link
     return None if link is None else Chain(link.mark, link.length)
 
 
-def read_files(
-    codec: LosslessCodec, files: Sequence[tuple[Sequence[Section], ImageSize]]
-) -> list[Integers | CodingError]:
-    """Files of any kind that the codec makes, each one's integers or what is wrong with it."""
-    found: dict[int, Integers | CodingError] = {}
-    chains: dict[int, dict[int, File]] = {}
-    for number, (sections, size) in enumerate(files):
-        try:
-            if not sections or not is_back(sections[0].payload):
-                (found[number],) = codec.read_integers([sections], size)
-                continue
-            file = File(*split_back(sections[0].payload), sections[0].content_crc, size)
-            if file.settings.link is not None:
-                chains.setdefault(file.settings.link.mark, {})[number] = file
-            else:
-                found[number] = read_alone(codec, sections[0], size)
-        except CodingError as error:
-            found[number] = error
-    for members in chains.values():
-        found |= _read_chain(codec, members)
-    return [found[number] for number in range(len(files))]
+class BitsBackFiles:
+    """Writes and reads the sections of one model. pixels: how they go onto the stack; other arguments as `SampleFiles`.
 
+    In all methods, pictures are (1, 3, H, W), and bounds are bits that each is to be compared with.
+    """
 
-def read_pack(codec: LosslessCodec, section: Section, sizes: Sequence[ImageSize]) -> list[Integers]:
-    """What `encode_back_pack` was given: the last picture comes off the stack first. Raises `DamagedFile`."""
-    codec.update()
-    settings, rest = split_back(section.payload)
-    length = ceil_div((len(sizes), 1), 8)[0]
-    grays = np.unpackbits(np.frombuffer(rest[:length], dtype=np.uint8))
-    if settings.link is not None or len(rest) < length:
-        raise damaged("a bits-back section of several pictures is not as written")
-    stack = AnsStack.from_bytes(rest[length:])
-    found = [
-        _popped(codec, stack, settings._replace(gray=bool(grays[k])), sizes[k]) for k in reversed(range(len(sizes)))
-    ][::-1]
-    bits_back.expect_seeded(stack)
-    expect_content(joint_crc(codec.crc_of_integers(integers) for integers in found), section.content_crc)
-    return found
+    def __init__(self, networks: ResNetVAE, receiver: ReceiverState, pixels: Contents) -> None:
+        self._networks, self._receiver, self._pixels = networks, receiver, pixels
 
+    def write(self, x: Tensor, bound: float, cell_bits: int) -> Coded:
+        """Code a picture by itself, with seeded initial bits. cell_bits: a latent has 2^cell_bits cells."""
+        stack, (cost,), paid = self._push_all([x], cell_bits)
+        words = stack.to_bytes()[4 * cost.low :]
+        section = self._section(x, BitsBackSettings(cell_bits, self._pixels.is_gray(x)), words)
+        return _coded([section], cost, paid, bound)
 
-def read_alone(codec: LosslessCodec, section: Section, size: ImageSize) -> Integers:
-    """A picture that is coded by itself. Raises `CodingError`."""
-    settings, words = split_back(section.payload)
-    if settings.link is not None:
-        raise CodingError("one of a chain, which decodes as a whole; give the whole folder to one process")
-    stack = AnsStack.from_bytes(words)
-    integers = _pop(codec, stack, File(settings, words, section.content_crc, size))
-    bits_back.expect_seeded(stack)
-    return integers
-
-
-def _read_chain(codec: LosslessCodec, members: dict[int, File]) -> dict[int, Integers | CodingError]:
-    """Last picture first; a fault anywhere is a fault of all."""
-    links = {number: file.settings.link for number, file in members.items() if file.settings.link is not None}
-    try:
-        stack = joined([Share(links[number], file.words) for number, file in members.items()])
-        order = sorted(members, key=lambda number: -links[number].place)
-        found: dict[int, Integers | CodingError] = {number: _pop(codec, stack, members[number]) for number in order}
-        bits_back.expect_seeded(stack)
+    def write_chain(self, pictures: Sequence[Tensor], bounds: Sequence[float], cell_bits: int) -> list[Coded]:
+        """Code pictures on one stack, of which each file holds a part."""
+        stack, costs, paid = self._push_all(pictures, cell_bits)
+        parts = shares(stack, [cost.low for cost in costs])
+        found = []
+        for number, (x, cost, bound, part) in enumerate(zip(pictures, costs, bounds, parts, strict=True)):
+            settings = BitsBackSettings(cell_bits, self._pixels.is_gray(x), part.link)
+            section = self._section(x, settings, part.words)
+            found.append(_coded([section], cost, 0.0 if number else paid, bound))
         return found
-    except CodingError as error:
-        return dict.fromkeys(members, error)
+
+    def write_pack(self, pictures: Sequence[Tensor], bounds: Sequence[float], cell_bits: int) -> CodedPack:
+        """Code a chain in one section; before its words, a bit of each picture says whether its channels are equal."""
+        stack, costs, paid = self._push_all(pictures, cell_bits)
+        words = stack.to_bytes()[4 * min(cost.low for cost in costs) :]
+        crcs = [checksum(self._pixels.known(x, [])) for x in pictures]
+        grays = np.packbits([self._pixels.is_gray(x) for x in pictures]).tobytes()
+        section = Section(BitsBackSettings(cell_bits, gray=False).to_bytes() + grays + words, joint_crc(crcs))
+        first = [paid, *[0.0] * (len(pictures) - 1)]
+        return CodedPack(section, [_coded([], *each) for each in zip(costs, first, bounds, strict=True)])
+
+    def read(self, section: Section, size: ImageSize) -> Integers:
+        """Return the pixels of a picture that is coded by itself. Raises `CodingError`."""
+        picture = PictureSection.of(section, size)
+        if picture.settings.link is not None:
+            raise CodingError("one of a chain, which decodes as a whole; give the whole folder to one process")
+        stack = AnsStack.from_bytes(picture.words)
+        integers = self._pop_checked(stack, picture)
+        bits_back.expect_seeded(stack)
+        return integers
+
+    def read_chain(self, members: Mapping[int, PictureSection]) -> dict[int, Integers | CodingError]:
+        """Return the pixels of a chain's pictures by their numbers, or the same error for all of them."""
+        links = {number: picture.settings.link for number, picture in members.items() if picture.settings.link}
+        try:
+            stack = joined([Share(links[number], picture.words) for number, picture in members.items()])
+            order = sorted(members, key=lambda number: -links[number].place)  # the last picture is on top
+            found: dict[int, Integers | CodingError] = {}
+            for number in order:
+                found[number] = self._pop_checked(stack, members[number])
+            bits_back.expect_seeded(stack)
+            return found
+        except CodingError as error:
+            return dict.fromkeys(members, error)
+
+    def read_pack(self, section: Section, sizes: Sequence[ImageSize]) -> list[Integers]:
+        """Return the pixels of each picture of a pack: the last one comes off the stack first. Raises `DamagedFile`."""
+        settings, rest = split_back(section.payload)
+        length = ceil_div((len(sizes), 1), 8)[0]
+        grays = np.unpackbits(np.frombuffer(rest[:length], dtype=np.uint8))
+        if settings.link is not None or len(rest) < length:
+            raise damaged("a bits-back section of several pictures is not as written")
+        stack = AnsStack.from_bytes(rest[length:])
+        found = [
+            self._pop(stack, settings._replace(gray=bool(grays[k])), sizes[k]) for k in reversed(range(len(sizes)))
+        ][::-1]
+        bits_back.expect_seeded(stack)
+        expect_content(joint_crc(checksum(integers) for integers in found), section.content_crc)
+        return found
+
+    def _push_all(self, pictures: Sequence[Tensor], cell_bits: int) -> tuple[AnsStack, list[PictureBits], float]:
+        """Push onto as many seeded words as it takes; return the stack, costs, and the seeded bits that stay."""
+        model = GridModel(self._networks, self._receiver.integer_networks, cell_bits)
+        height, width = ceil_div((pictures[0].shape[-2], pictures[0].shape[-1]), self._networks.stride)
+        words = SPARE_WORDS + cell_bits * sum(self._networks.channels) * height * width // 32
+        while True:
+            stack = bits_back.stack_of(bits_back.seeded_bytes(words))
+            initial = stack.bits
+            try:
+                costs = [self._push(stack, model, x) for x in pictures]
+                return stack, costs, initial - 32.0 * min(cost.low for cost in costs)
+            except TooFewBits:
+                words *= 2
+
+    def _push(self, stack: AnsStack, model: GridModel, x: Tensor) -> PictureBits:
+        gray, values = self._pixels.is_gray(x), (pad_to_multiple(x, self._networks.stride) * 255.0).round()
+        return write(stack, model, values, lambda state: self._pixels.push(stack, x, state, gray))
+
+    def _section(self, x: Tensor, settings: BitsBackSettings, words: bytes) -> Section:
+        return Section(settings.to_bytes() + words, checksum(self._pixels.known(x, [])))
+
+    def _pop_checked(self, stack: AnsStack, picture: PictureSection) -> Integers:
+        found = self._pop(stack, picture.settings, picture.size)
+        expect_content(checksum(found), picture.content_crc)
+        return found
+
+    def _pop(self, stack: AnsStack, settings: BitsBackSettings, size: ImageSize) -> Integers:
+        popped: list[Integers] = []
+
+        def pop_pixels(state: Tensor) -> Tensor:
+            popped.append(self._pixels.pop(stack, [], state, settings.gray, size))
+            values = torch.from_numpy(np.ascontiguousarray(popped[0]["x"], dtype=np.float32))
+            return pad_to_multiple(values[None], self._networks.stride).to(state.device)
+
+        model = GridModel(self._networks, self._receiver.integer_networks, settings.bits)
+        device = next(self._networks.parameters()).device
+        read(stack, model, padded_size(size, self._networks.stride), device, pop_pixels)
+        return popped[0]
 
 
-def _pop(codec: LosslessCodec, stack: AnsStack, file: File) -> Integers:
-    """One picture off the stack, with its checksum."""
-    found = _popped(codec, stack, file.settings, file.size)
-    expect_content(codec.crc_of_integers(found), file.content_crc)
-    return found
-
-
-def _popped(codec: LosslessCodec, stack: AnsStack, settings: BackSettings, size: ImageSize) -> Integers:
-    stride, found = codec.networks.stride, {}
-
-    def popped(state: Tensor) -> Tensor:
-        found["x"] = codec.pop_pixels(stack, state, settings.gray, size)
-        values = torch.from_numpy(np.ascontiguousarray(found["x"], dtype=np.float32))
-        return pad_to_multiple(values[None], stride).to(state.device)
-
-    model = Hierarchical(codec.networks, codec.require_derived().pieces, settings.bits)
-    read(stack, model, padded_size(size, stride), next(codec.parameters()).device, popped)
-    return found
-
-
-def _dimensions(codec: LosslessCodec, size: ImageSize) -> int:
-    height, width = ceil_div(size, codec.networks.stride)
-    return sum(codec.networks.channels) * height * width
+def _coded(sections: list[Section], cost: PictureBits, paid: float, bound: float) -> Coded:
+    accounts = {"net": sum(cost.bits.values()), "initial": paid, "bound": bound}
+    return Coded(sections, {**cost.bits, "initial": paid}, accounts)

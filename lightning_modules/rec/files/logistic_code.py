@@ -16,28 +16,29 @@ from numpy.typing import NDArray
 
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.exact.numpy_functions import exp, sigmoid
-from lightning_modules.rec.files.binary_decisions import LEAST_MASS, MASS_BITS, Int64s, Pushed, decided, pop, put
+from lightning_modules.rec.files.binary_decisions import LEAST_MASS, MASS_BITS, Decisions, Int64s, decided, pop, put
 from lightning_modules.rec.models.pixel_likelihood import (
     COUPLING_BITS,
     LEAST_LOG_SCALE,
     LEVELS,
+    LOG_SCALE_BITS,
     MEAN_BITS,
     MOST_COUPLING,
     MOST_LOG_SCALE,
-    SCALE_BITS,
 )
 
 UNIT = 1 << MEAN_BITS
 """Of a grey level."""
 DECISIONS = 8
-LEAST_SCALE, MOST_SCALE = int(LEAST_LOG_SCALE * 2**SCALE_BITS), int(MOST_LOG_SCALE * 2**SCALE_BITS)
+LEAST_SCALE, MOST_SCALE = int(LEAST_LOG_SCALE * 2**LOG_SCALE_BITS), int(MOST_LOG_SCALE * 2**LOG_SCALE_BITS)
 COUPLING_LIMIT = int(MOST_COUPLING * 2**COUPLING_BITS)
 REACH = LEVELS * UNIT
 
 
 class IntegerLaw(NamedTuple):
-    """`PixelLaw` in integers, (3, N) each: means in 2^-MEAN_BITS, logarithms of scales in 2^-SCALE_BITS, couplings in
-    2^-COUPLING_BITS or None.
+    """`PixelLaw` in integers, (3, N) each.
+
+    Means are in 2^-MEAN_BITS, logarithms of scales in 2^-LOG_SCALE_BITS, couplings in 2^-COUPLING_BITS or None.
     """
 
     mean: Int64s
@@ -62,7 +63,7 @@ class IntegerLaw(NamedTuple):
 def push_pixels(stack: AnsStack, values: Int64s, law: IntegerLaw) -> float:
     """Put C x N values in 0 ... 255, the first C channels of the law, on the stack; their cost in bits."""
     law = law.bounded()
-    pushed: list[Pushed] = []
+    pushed: list[Decisions] = []
     for channel, given in enumerate(values):
         masses = _Masses(law.mean_of(channel, list(values[:channel])), law.log_scale[channel])
         pushed += decided(given, DECISIONS, masses.below)
@@ -103,7 +104,7 @@ class _Masses:
 @cache
 def _cumulative(log_scale: int) -> NDArray[np.int32]:
     """(2 REACH + 1,) the logistic distribution function at multiples of 1 / UNIT level, less what all values keep."""
-    width = float(exp(np.array([-log_scale / 2**SCALE_BITS]))[0])
+    width = float(exp(np.array([-log_scale / 2**LOG_SCALE_BITS]))[0])
     distance = np.arange(-REACH, REACH + 1) / UNIT
     whole = (1 << MASS_BITS) - LEAST_MASS * LEVELS
     rising = np.maximum.accumulate(np.floor(whole * sigmoid(distance * width)))

@@ -5,7 +5,7 @@
 
 `generate` is the only way through the levels. How z is had at a level is an argument, a `Draw`: a sample of the
 posterior in training, a coded sample in a sender, a decoded one in a receiver. And so are the networks that it is
-computed with: those that are trained, or their integer twins (`lightning_modules/rec/models/exact_pieces.py`).
+computed with: those that are trained, or integer ones (`lightning_modules/rec/models/integer_networks.py`).
 Legend: B images, C latent channels of a level, h x w positions.
 """
 
@@ -41,7 +41,7 @@ Draw = Callable[[int, Prior], Tensor]
 KL = Callable[[Gaussian, Gaussian, Tensor], Tensor]
 """(posterior, prior, z) -> nats, elementwise, (B, C, h, w)."""
 
-Piece = Callable[[Tensor], Tensor]
+Network = Callable[[Tensor], Tensor]
 """A network of the generative side."""
 
 
@@ -84,7 +84,7 @@ class Hierarchy(nn.Module, ABC):
     pieces: nn.ModuleDict
 
     @property
-    def trained(self) -> dict[str, Piece]:
+    def trained(self) -> dict[str, Network]:
         """The pieces themselves, by name."""
         return dict(self.pieces.items())
 
@@ -109,24 +109,24 @@ class Hierarchy(nn.Module, ABC):
         """q of a level, whose prior was computed with the z of the levels before."""
 
     @abstractmethod
-    def generate(self, pieces: Mapping[str, Piece], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
+    def generate(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
         """What pictures of a size, a multiple of the stride, are made of.
 
         like: (B, ...), of the device and type to compute in.
         """
 
-    def output(self, pieces: Mapping[str, Piece], state: Tensor) -> Tensor:
+    def output(self, pieces: Mapping[str, Network], state: Tensor) -> Tensor:
         """What a receiver computes with pieces once all z are known; where there is no such piece, the state."""
         del pieces
         return state
 
-    def rehearse(self, pieces: Mapping[str, Piece], like: Tensor, size: ImageSize, draw: Draw) -> None:
+    def rehearse(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> None:
         """Have every piece see what it sees in use, as nearly as can be without pictures."""
         self.output(pieces, self.generate(pieces, like, size, draw))
 
     @abstractmethod
     def output_fractions(self, piece: str) -> Tensor:
-        """(D,) fractional bits of the outputs of a piece's integer twin."""
+        """(D,) fractional bits of the outputs of a piece's integer network."""
 
 
 def analytic_kl(posterior: Gaussian, prior: Gaussian) -> Tensor:

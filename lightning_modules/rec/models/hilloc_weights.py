@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lightning_modules.errors import CodingError
 from lightning_modules.rec.codec import FIRST_KL
-from lightning_modules.rec.models.exact_pieces import ORIGINAL
+from lightning_modules.rec.models.integer_networks import ORIGINAL
 
 Arrays = Mapping[str, NDArray[np.float32]]
 

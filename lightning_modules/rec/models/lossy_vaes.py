@@ -19,14 +19,14 @@ import torch.nn.functional as F
 from compressai.layers import GDN
 from torch import Tensor, nn
 
-from lightning_modules.rec.models.hierarchy import SOFTPLUS, Draw, Hierarchy, Piece, Prior
+from lightning_modules.rec.models.hierarchy import SOFTPLUS, Draw, Hierarchy, Network, Prior
 from lightning_modules.rec.models.lossy_layers import conv, doubling, halving, up
 from lightning_modules.rec.samplers.auxiliary_variables import Gaussian
 from lightning_modules.records import ImageSize
 
 FINE, COARSE = 16, 64
 PRIOR_BITS = 16
-"""Fractional bits of what the integer twins of the generative networks give."""
+"""Fractional bits of what the integer networks of the generative networks give."""
 
 
 class StatisticsPair(nn.Module):
@@ -102,7 +102,7 @@ class OneLevelVAE(LossyVAE):
         mean, spread = feature.chunk(2, dim=1)
         return mean, spread
 
-    def generate(self, pieces: Mapping[str, Piece], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
+    def generate(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
         return draw(0, _prior(pieces["prior"](self._tiled_top(like, size))))
 
 
@@ -137,7 +137,7 @@ class TwoLevelVAE(LossyVAE):
             mean, spread = feature.chunk(2, dim=1)
         return mean, spread
 
-    def generate(self, pieces: Mapping[str, Piece], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
+    def generate(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
         z2 = draw(0, _prior(pieces["prior"](self._tiled_top(like, size))))
         return draw(1, _prior(pieces["hyper_synthesis"](z2)))
 
@@ -163,7 +163,7 @@ class FourLevelVAE(LossyVAE):
         mean, spread = self.combined[level](feature, prior)
         return mean, spread
 
-    def generate(self, pieces: Mapping[str, Piece], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
+    def generate(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
         """Each level's features reach all later ones."""
         features = [pieces["top"](self._tiled_top(like, size))]
         prior, state = _prior(pieces["prior0"](features[0])), like

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.rec.models.hierarchy import LEAST_DEVIATION, SOFTPLUS, Draw, Hierarchy, Piece, Prior
+from lightning_modules.rec.models.hierarchy import LEAST_DEVIATION, SOFTPLUS, Draw, Hierarchy, Network, Prior
 from lightning_modules.rec.samplers.auxiliary_variables import Gaussian
 from lightning_modules.records import ImageSize
 
@@ -53,12 +53,12 @@ class MnistVAE(Hierarchy):
         mean, spread = feature.chunk(2, dim=1)
         return Gaussian(mean, self.scale_map.trained(spread))
 
-    def generate(self, pieces: Mapping[str, Piece], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
+    def generate(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
         """z, (B, latents, h, w)"""
         mean = like.new_zeros(len(like), self.channels[0], *self.latent_sizes(size)[0])
         return draw(0, Prior(mean, torch.full_like(mean, UNIT_SPREAD), mean))
 
-    def output(self, pieces: Mapping[str, Piece], state: Tensor) -> Tensor:
+    def output(self, pieces: Mapping[str, Network], state: Tensor) -> Tensor:
         """Logits of white, (B, 1, 28 h, 28 w)."""
         return F.pixel_shuffle(pieces["output"](state), SIDE)
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 LEVELS = 256
 MEAN_BITS = 6
 """Coding takes means in multiples of 2^-MEAN_BITS."""
-SCALE_BITS = 4
-"""Coding takes logarithms of scales in multiples of 2^-SCALE_BITS."""
+LOG_SCALE_BITS = 4
+"""Coding takes logarithms of scales in multiples of 2^-LOG_SCALE_BITS."""
 COUPLING_BITS = 6
 LEAST_LOG_SCALE, MOST_LOG_SCALE = -3.0, 5.0
 """Of a scale in grey levels."""
@@ -107,7 +107,7 @@ class OwnScales(nn.Module):
     """
 
     outputs = 9
-    fractions = (8 + MEAN_BITS,) * 3 + (SCALE_BITS,) * 3 + (COUPLING_BITS,) * 3
+    fractions = (8 + MEAN_BITS,) * 3 + (LOG_SCALE_BITS,) * 3 + (COUPLING_BITS,) * 3
     first_log_scale: ClassVar[float] = 2.75  # a multiple of what coding takes
 
     def forward(self, output: Tensor) -> PixelLaw:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.rec.models.hierarchy import EXPONENTIAL, Draw, Hierarchy, Piece, Prior
+from lightning_modules.rec.models.hierarchy import EXPONENTIAL, Draw, Hierarchy, Network, Prior
 from lightning_modules.rec.models.weight_norm import conv, weight_normed
 from lightning_modules.rec.samplers.auxiliary_variables import Gaussian
 from lightning_modules.records import ImageSize
@@ -29,7 +29,7 @@ PADDING = 1
 COARSE = 8
 """Pixels of what random pictures are made of, in `rehearse`."""
 STATE_BITS = 16
-"""Fractional bits of what the integer twins give to the state h and the priors."""
+"""Fractional bits of what the integer networks give to the state h and the priors."""
 
 
 class ResNetVAE(Hierarchy):
@@ -64,9 +64,9 @@ class ResNetVAE(Hierarchy):
         return [(size[0] // STRIDE, size[1] // STRIDE)] * self.depth
 
     @property
-    def trained(self) -> dict[str, Piece]:
+    def trained(self) -> dict[str, Network]:
         """Those of the sender, too: `stem`, and `up`, `residual`, `shift` of each level."""
-        sender: dict[str, Piece] = {"stem": nn.Sequential(self.stem)}
+        sender: dict[str, Network] = {"stem": nn.Sequential(self.stem)}
         for level in range(self.depth):
             sender[f"up{level}"] = nn.Sequential(nn.ELU(), self.up_features[level])
             sender[f"shift{level}"] = nn.Sequential(nn.ELU(), self.shifts[level])
@@ -77,7 +77,7 @@ class ResNetVAE(Hierarchy):
     def infer(self, x: Tensor) -> list[Tensor]:
         return self.infer_with(self.trained, (x * 255.0 + 0.5) / 256.0 - 0.5)
 
-    def infer_with(self, pieces: Mapping[str, Piece], centred: Tensor) -> list[Tensor]:
+    def infer_with(self, pieces: Mapping[str, Network], centred: Tensor) -> list[Tensor]:
         """Of each block, mean and logarithm of the deviation, (B, 2 C, h, w).
 
         centred: (B, 3, H, W), (v + 1/2) / 256 - 1/2 of values v in 0 ... 255.
@@ -98,13 +98,13 @@ class ResNetVAE(Hierarchy):
         return Gaussian(mean, self.scale_map.trained(spread))
 
     def posterior_with(
-        self, pieces: Mapping[str, Piece], level: int, feature: Tensor, prior: Prior
+        self, pieces: Mapping[str, Network], level: int, feature: Tensor, prior: Prior
     ) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the deviation. prior.context: the state h."""
         mean, spread = (feature + pieces[f"shift{level}"](prior.context.to(feature))).chunk(2, dim=1)
         return mean, spread
 
-    def generate(self, pieces: Mapping[str, Piece], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
+    def generate(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
         """The state h, (B, width, h, w)."""
         h = self.top.to(like)[:, None, None].expand(len(like), -1, *self.latent_sizes(size)[0])
         for level, channels in enumerate(self.channels):
@@ -114,11 +114,11 @@ class ResNetVAE(Hierarchy):
             h = h + step
         return h
 
-    def output(self, pieces: Mapping[str, Piece], state: Tensor) -> Tensor:
+    def output(self, pieces: Mapping[str, Network], state: Tensor) -> Tensor:
         """From the last state to the law's parameters, (B, outputs, 2 h + 1, 2 w + 1), to be cropped."""
         return pieces["output"](state)
 
-    def rehearse(self, pieces: Mapping[str, Piece], like: Tensor, size: ImageSize, draw: Draw) -> None:
+    def rehearse(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> None:
         """Inference, too, on random pictures that have every value."""
         generator = torch.Generator().manual_seed(1)
         coarse = torch.rand(len(like), 3, *[side // COARSE for side in size], generator=generator).to(like)

@@ -33,26 +33,26 @@ class Gaussian(NamedTuple):
         return self.std * self.std
 
 
-class Share(NamedTuple):
+class VarianceShare(NamedTuple):
     """The part of the prior's variance that the first variables hold, and the rest of it; they sum to 1."""
 
     revealed: Tensor
     rest: Tensor
 
 
-def partial_sum(posterior: Gaussian, prior: Gaussian, share: Share) -> Gaussian:
+def partial_sum(posterior: Gaussian, prior: Gaussian, share: VarianceShare) -> Gaussian:
     """q(b_k), the law of the partial sum when z follows the posterior; under the prior it is N(0, t sigma^2)."""
     t, rest = share
     ratio = variance_ratio(posterior, prior)
     return Gaussian((posterior.mean - prior.mean) * t, prior.std * torch.sqrt(t * (t * ratio + rest)))
 
 
-def conditional_prior(prior: Gaussian, share: Share, b: Tensor) -> Gaussian:
+def conditional_prior(prior: Gaussian, share: VarianceShare, b: Tensor) -> Gaussian:
     """p(z | b_k)"""
     return Gaussian(prior.mean + b, prior.std * torch.sqrt(share.rest))
 
 
-def conditional_posterior(posterior: Gaussian, prior: Gaussian, share: Share, b: Tensor) -> Gaussian:
+def conditional_posterior(posterior: Gaussian, prior: Gaussian, share: VarianceShare, b: Tensor) -> Gaussian:
     """q(z | b_k)"""
     t, rest = share
     ratio = variance_ratio(posterior, prior)

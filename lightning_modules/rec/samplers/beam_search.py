@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_modules.coding.shared_randomness import extended_prefix
 from lightning_modules.rec.samplers.candidate_noise import WORKING_TYPE, picked
 from lightning_modules.rec.samplers.candidate_scores import best_paths, step_scores
-from lightning_modules.rec.samplers.variable_batch import UNIT, Chain
+from lightning_modules.rec.samplers.variable_batch import SUM_UNIT, VariableBatch
 
 
 class BeamSearch:
@@ -24,15 +24,15 @@ class BeamSearch:
             raise ValueError(f"a search needs at least 1 beam, got {num_beams}")
         self.num_paths = num_beams
 
-    def choose(self, chain: Chain) -> Tensor:
-        targets, variables = chain.targets, chain.variables
+    def choose(self, batch: VariableBatch) -> Tensor:
+        targets, variables = batch.targets, batch.variables
         num_active = variables.num_active
-        scales = (variables.scales[..., None, None].to(torch.float64) * UNIT).to(WORKING_TYPE)
+        scales = (variables.scales[..., None, None].to(torch.float64) * SUM_UNIT).to(WORKING_TYPE)
         b = torch.zeros_like(targets.mean, dtype=WORKING_TYPE)[:, None]  # (N, 1, D)
-        prefixes = chain.noise.first_prefix(variables.blocks)[:, None]
-        opened = chain.noise.steps(variables.blocks, num_active, range(chain.num_candidates), targets.mean.shape[1])
+        prefixes = batch.noise.first_prefix(variables.blocks)[:, None]
+        opened = batch.noise.steps(variables.blocks, num_active, range(batch.num_candidates), targets.mean.shape[1])
         forms = step_scores(targets, variables.shares, variables.steps, num_active)
-        trace = []
+        kept = []
         for k, (open_step, form, active) in enumerate(zip(opened, forms, num_active, strict=True)):
             b, prefixes = b[:active], prefixes[:active]
             noise = open_step(prefixes)
@@ -40,16 +40,16 @@ class BeamSearch:
             beams, chosen = best_paths(scores, min(self.num_paths, scores[0].numel()))
             b = noise.chosen(beams, chosen).mul_(scales[:active, k]).add_(picked(b, beams))
             prefixes = extended_prefix(prefixes.gather(1, beams), chosen)
-            trace.append((beams, chosen))
-        return traced_back(trace, chain)
+            kept.append((beams, chosen))
+        return traced_back(kept, batch)
 
 
-def traced_back(trace: list[tuple[Tensor, Tensor]], chain: Chain) -> Tensor:
+def traced_back(kept: list[tuple[Tensor, Tensor]], batch: VariableBatch) -> Tensor:
     """(N, K) the indices along the path to each block's best beam, which is beam 0 after its last variable."""
-    indices = torch.zeros_like(chain.variables.scales)
-    beam = torch.zeros_like(chain.variables.blocks)
-    for k in range(len(trace) - 1, -1, -1):
-        beams, chosen = trace[k]
+    indices = torch.zeros_like(batch.variables.scales)
+    beam = torch.zeros_like(batch.variables.blocks)
+    for k in range(len(kept) - 1, -1, -1):
+        beams, chosen = kept[k]
         here = beam[: len(beams), None]
         indices[: len(beams), k] = chosen.gather(1, here)[:, 0]
         beam[: len(beams)] = beams.gather(1, here)[:, 0]

@@ -18,8 +18,8 @@ from lightning_modules.coding.shared_randomness import halves, philox4x32, signe
 
 LAYOUT_TAG = 0x4C61796F
 """Second word of the counters that a permutation is drawn with."""
-KL_UNIT = 1 << 20
-"""Expected KL is given in integer multiples of 1 / KL_UNIT nat."""
+EXPECTED_KL_UNIT = 1 << 20
+"""Expected KL is given in integer multiples of 1 / EXPECTED_KL_UNIT nat."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ def equal_blocks(num_dimensions: int, block_size: int, seed: int) -> Layout:
 def blocks_by_kl(expected_kl: NDArray[np.int64], kl_per_block: float, block_size: int, seed: int) -> Layout:
     """Blocks that are expected to hold `kl_per_block` nats each, and have at most `block_size` dimensions.
 
-    expected_kl: (M,) integers >= 0 in units of 1 / KL_UNIT nat, stored with a model. Dimensions are grouped by the
-    power of two that their expectation lies in, so that dead ones fill large blocks of their own, and mixed in a group.
+    expected_kl: (M,) integers >= 0 in 1 / EXPECTED_KL_UNIT nat, stored with a model. Dimensions are grouped by the
+    power of two of their expectation, so that dead ones fill large blocks of their own, and mixed in a group.
     """
     order = permutation(len(expected_kl), seed)
     groups = np.frexp(expected_kl[order].astype(np.float64))[1]
     order = order[np.argsort(groups, kind="stable")]
-    goal = round(kl_per_block * KL_UNIT)
+    goal = round(kl_per_block * EXPECTED_KL_UNIT)
     held = np.cumsum(expected_kl[order])
     starts, start, before = [], 0, 0
     while start < len(order):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lightning_modules.coding.shared_randomness import NORMAL_UNIT
 from lightning_modules.exact.torch_functions import ceil_log2, folded_, ln, power_of_two, tree_sum
-from lightning_modules.rec.samplers.auxiliary_variables import Share
+from lightning_modules.rec.samplers.auxiliary_variables import VarianceShare
 from lightning_modules.rec.samplers.candidate_noise import WORKING_TYPE, StepNoise
 from lightning_modules.rec.samplers.targets import Targets
 
@@ -77,7 +77,9 @@ class StepScores:
         return terms.sum(-1).div_(RESOLUTION)
 
 
-def step_scores(targets: Targets, shares: Share, steps: Tensor, num_active: Sequence[int]) -> Iterator[StepScores]:
+def step_scores(
+    targets: Targets, shares: VarianceShare, steps: Tensor, num_active: Sequence[int]
+) -> Iterator[StepScores]:
     """One step after the other, for the first `num_active[k]` blocks.
 
     shares: (N, K) each. steps: (N, K), sigma_k / sigma. Several steps are prepared at a time, since on one block
@@ -124,7 +126,7 @@ def integers(values: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
 def one_shot_log_weights(targets: Targets, noise: StepNoise) -> Tensor:
     """(N, n) log q(x) / p(x) of candidates x ~ N(0, 1), for one path in each block."""
     one = torch.ones_like(targets.mean[:, :1])
-    (scores,) = step_scores(targets, Share(one, torch.zeros_like(one)), one, [len(one)])
+    (scores,) = step_scores(targets, VarianceShare(one, torch.zeros_like(one)), one, [len(one)])
     at_zero = torch.zeros_like(targets.mean, dtype=WORKING_TYPE)[:, None]
     constant = -0.5 * tree_sum(ln(targets.ratio) + targets.mean * targets.mean / targets.ratio)
     return scores.of_candidates(at_zero, noise)[:, 0] + constant[:, None]

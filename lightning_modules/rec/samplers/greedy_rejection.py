@@ -17,8 +17,7 @@ from torch import Tensor
 
 from lightning_modules.coding.shared_randomness import NORMAL_UNIT, halves, normal_integers, signed_64
 from lightning_modules.exact.torch_functions import exp, ln
-from lightning_modules.rec.samplers.private_randomness import uniforms
-from lightning_modules.rec.samplers.sequential_sampler import Task
+from lightning_modules.rec.samplers.sequential_sampler import VariableTask, uniforms
 from lightning_modules.rec.samplers.targets import Targets
 
 NUM_ATOMS = 100
@@ -40,10 +39,10 @@ class GreedyRejection:
         self._num_samples = num_samples
         self._seed = seed
 
-    def select(self, task: Task) -> Tensor:
+    def select(self, task: VariableTask) -> Tensor:
         return torch.stack([self._select_one(alone) for alone in task.alone()])
 
-    def _select_one(self, task: Task) -> Tensor:
+    def _select_one(self, task: VariableTask) -> Tensor:
         levels = rejection_levels(weight_atoms(task.targets, self._num_samples, self._seed))
         for start in range(0, task.num_candidates, TRIALS_AT_ONCE):
             trials = range(start, min(start + TRIALS_AT_ONCE, task.num_candidates))

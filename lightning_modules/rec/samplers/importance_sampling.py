@@ -6,8 +6,7 @@ from torch import Tensor
 
 from lightning_modules.exact.torch_functions import ln
 from lightning_modules.rec.samplers.candidate_scores import best_paths
-from lightning_modules.rec.samplers.private_randomness import exponentials
-from lightning_modules.rec.samplers.sequential_sampler import Task
+from lightning_modules.rec.samplers.sequential_sampler import VariableTask, exponentials
 
 
 class ImportanceSampling:
@@ -23,7 +22,7 @@ class ImportanceSampling:
         self._temperature = temperature
         self._seed = seed
 
-    def select(self, task: Task) -> Tensor:
+    def select(self, task: VariableTask) -> Tensor:
         candidates = range(task.num_candidates)
         gumbels = -ln(exponentials(self._seed, task.blocks, task.variable, candidates))
         scores = task.log_weights(candidates) + gumbels * self._temperature

@@ -23,7 +23,7 @@ from lightning_modules.rec.samplers.candidate_noise import CandidateNoise
 from lightning_modules.rec.samplers.candidate_scores import MAX_DIMENSIONS
 from lightning_modules.rec.samplers.schedule import MAX_VARIABLES, Schedule
 from lightning_modules.rec.samplers.targets import Targets, stack_targets
-from lightning_modules.rec.samplers.variable_batch import Chain, Sampler, Variables, replay
+from lightning_modules.rec.samplers.variable_batch import Sampler, VariableBatch, Variables, replay
 
 ROUNDING = 1e-4
 """Nats that a block may have beyond K variables' worth: a float32 network does not know KL any better."""
@@ -47,7 +47,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class CodedSample:
     """message, and the sample z it stands for (the prior's shape, float64).
 
     In nats, of each block (N,): kl, KL(q || p), and log_ratio, log q(z) / p(z), whose mean over fair samples is kl.
@@ -59,7 +59,7 @@ class Encoded:
     log_ratio: Tensor
 
 
-class Coder:
+class IndexCoder:
     """kl_per_variable: nats, Omega in the paper. num_candidates: n; see `oversampled`. schedule: deals out variance.
 
     noise: candidates, with the seed. sampler: chooses among them. The receiver needs n only to read indices.
@@ -84,7 +84,7 @@ class Coder:
         self.noise = noise
         self.sampler = sampler
 
-    def encode(self, posterior: Gaussian, prior: Gaussian, layout: Layout, first_block: int = 0) -> Encoded:
+    def encode(self, posterior: Gaussian, prior: Gaussian, layout: Layout, first_block: int = 0) -> CodedSample:
         """A sample of the posterior; all tensors have one shape, of M numbers.
 
         first_block: number of the layout's first block. No two blocks of a file may have the same number, or they
@@ -98,14 +98,14 @@ class Coder:
         width = max(self.sampler.num_paths, self.num_candidates)
         for rows in batches(counts, targets.sizes, width):
             variables = self._variables(rows + first_block, counts[rows], choices[rows])
-            chain = Chain(targets.rows(rows).trimmed(), variables, self.noise, self.num_candidates)
-            chosen = self.sampler.choose(chain).cpu()
+            batch = VariableBatch(targets.rows(rows).trimmed(), variables, self.noise, self.num_candidates)
+            chosen = self.sampler.choose(batch).cpu()
             for row, block in enumerate(rows.tolist()):
                 indices[block] = chosen[row, : int(counts[block])]
         message = Message(counts.cpu(), choices.cpu(), torch.cat(indices))
         u = self._sums(message, layout, first_block, prior.mean.device)
         log_ratio = targets.log_ratio(torch.nn.utils.rnn.pad_sequence(u, batch_first=True))
-        return Encoded(message, _sample(u, prior, layout), kl, log_ratio)
+        return CodedSample(message, _sample(u, prior, layout), kl, log_ratio)
 
     def decode(self, message: Message, prior: Gaussian, layout: Layout, first_block: int = 0) -> Tensor:
         """z, of the prior's shape, float64. ValueError for a message that does not fit the layout."""

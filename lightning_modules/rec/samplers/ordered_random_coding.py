@@ -12,8 +12,7 @@ from torch import Tensor
 
 from lightning_modules.exact.torch_functions import ln
 from lightning_modules.rec.samplers.candidate_scores import best_paths
-from lightning_modules.rec.samplers.private_randomness import exponentials
-from lightning_modules.rec.samplers.sequential_sampler import Task
+from lightning_modules.rec.samplers.sequential_sampler import VariableTask, exponentials
 
 
 class OrderedRandomCoding:
@@ -25,7 +24,7 @@ class OrderedRandomCoding:
     def __init__(self, *, seed: int) -> None:
         self._seed = seed
 
-    def select(self, task: Task) -> Tensor:
+    def select(self, task: VariableTask) -> Tensor:
         candidates = range(task.num_candidates)
         times = ordered_times(exponentials(self._seed, task.blocks, task.variable, candidates))
         return best_paths((task.log_weights(candidates) - ln(times))[:, None], 1)[1][:, 0]

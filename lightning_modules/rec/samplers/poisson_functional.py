@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.exact.torch_functions import ln, tree_sum
-from lightning_modules.rec.samplers.private_randomness import exponentials
-from lightning_modules.rec.samplers.sequential_sampler import Task
+from lightning_modules.rec.samplers.sequential_sampler import VariableTask, exponentials
 from lightning_modules.rec.samplers.targets import Targets
 
 TRIALS_AT_ONCE = 256
@@ -26,10 +25,10 @@ class PoissonFunctional:
     def __init__(self, *, seed: int) -> None:
         self._seed = seed
 
-    def select(self, task: Task) -> Tensor:
+    def select(self, task: VariableTask) -> Tensor:
         return torch.stack([self._select_one(alone) for alone in task.alone()])
 
-    def _select_one(self, task: Task) -> Tensor:
+    def _select_one(self, task: VariableTask) -> Tensor:
         bound = float(largest_log_weight(task.targets)[0])
         if bound > math.log(task.num_candidates):
             raise _endless(bound, task.num_candidates)

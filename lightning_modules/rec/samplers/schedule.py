@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from lightning_modules.exact.torch_functions import ln, tree_sum
-from lightning_modules.rec.samplers.auxiliary_variables import power_law_variances
+from lightning_modules.rec.samplers.auxiliary_variables import POWER_LAW_EXPONENT, power_law_variances
 from lightning_modules.rec.samplers.targets import Targets
 
-SCALE_BITS = 30
+DEVIATION_BITS = 30
 MAX_VARIABLES = 1 << 16
 """Variables of a block; their sum, 2^42 times at most 4.4 sqrt(K), stays below 2^53."""
 
@@ -55,7 +55,7 @@ class Schedule(Protocol):
         """(N,) the choice that suits each block; whatever it is, the receiver gets it."""
 
     def scales(self, num_variables: int, choice: int) -> Tensor:
-        """(K,) int64, sigma_k / sigma in units of 2^-SCALE_BITS."""
+        """(K,) int64, sigma_k / sigma in units of 2^-DEVIATION_BITS."""
 
 
 class PowerLaw:
@@ -66,7 +66,7 @@ class PowerLaw:
 
     num_choices = 1
 
-    def __init__(self, *, exponent: float) -> None:
+    def __init__(self, *, exponent: float = POWER_LAW_EXPONENT) -> None:
         self.exponent = exponent
 
     def choose(self, targets: Targets, num_variables: Tensor) -> Tensor:
@@ -189,5 +189,5 @@ def _variance_reduction(t: Tensor, ratio: float) -> Tensor:
 
 def rounded_scales(variances: Tensor) -> Tensor:
     """Variances sigma_k^2 / sigma^2 (K,) to integer standard deviations, at least one unit each."""
-    scales = torch.sqrt(variances.clamp_min(0.0)) * float(1 << SCALE_BITS)
+    scales = torch.sqrt(variances.clamp_min(0.0)) * float(1 << DEVIATION_BITS)
     return torch.round(scales).to(torch.int64).clamp_min(1)

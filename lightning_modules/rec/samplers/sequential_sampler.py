@@ -14,10 +14,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lightning_modules.coding.shared_randomness import extended_prefix
+from lightning_modules.coding.shared_randomness import extended_prefix, halves, philox4x32, signed_64
+from lightning_modules.exact.torch_functions import ln
 from lightning_modules.rec.samplers.auxiliary_variables import (
     Gaussian,
-    Share,
+    VarianceShare,
     conditional_posterior,
     conditional_prior,
     partial_sum,
@@ -25,13 +26,16 @@ from lightning_modules.rec.samplers.auxiliary_variables import (
 from lightning_modules.rec.samplers.candidate_noise import StepNoise
 from lightning_modules.rec.samplers.candidate_scores import one_shot_log_weights
 from lightning_modules.rec.samplers.targets import Targets
-from lightning_modules.rec.samplers.variable_batch import UNIT, Chain
+from lightning_modules.rec.samplers.variable_batch import SUM_UNIT, VariableBatch
+
+PRIVATE_TAG = 0x2545F491
+"""First word of the counter's last place, where shared randomness has the block."""
 
 OpenCandidates = Callable[[range, slice], StepNoise]
 
 
 @dataclass(frozen=True)
-class Task:
+class VariableTask:
     """One variable of N blocks.
 
     targets: (N, D). open_candidates: the candidates of a range of numbers, for one path in each of a slice of the
@@ -49,21 +53,23 @@ class Task:
         """(N, n) log q(x) / p(x)"""
         return one_shot_log_weights(self.targets, self.open_candidates(candidates, slice(None)))
 
-    def alone(self) -> list[Task]:
+    def alone(self) -> list[VariableTask]:
         """The same for each block by itself, for rules that try different numbers of candidates."""
         return [self._row(slice(k, k + 1)) for k in range(len(self.blocks))]
 
-    def _row(self, row: slice) -> Task:
+    def _row(self, row: slice) -> VariableTask:
         def open_candidates(candidates: range, rows: slice) -> StepNoise:
             return self.open_candidates(candidates, row)
 
-        return Task(self.targets.rows(row), open_candidates, self.num_candidates, self.blocks[row], self.variable)
+        return VariableTask(
+            self.targets.rows(row), open_candidates, self.num_candidates, self.blocks[row], self.variable
+        )
 
 
-class Rule(Protocol):
+class SelectionRule(Protocol):
     """How one of the candidates is selected."""
 
-    def select(self, task: Task) -> Tensor:
+    def select(self, task: VariableTask) -> Tensor:
         """(N,) int64"""
 
 
@@ -72,46 +78,61 @@ class OneByOne:
 
     num_paths = 1
 
-    def __init__(self, *, rule: Rule) -> None:
+    def __init__(self, *, rule: SelectionRule) -> None:
         self._rule = rule
 
-    def choose(self, chain: Chain) -> Tensor:
-        variables, dimensions = chain.variables, chain.targets.mean.shape[1]
+    def choose(self, batch: VariableBatch) -> Tensor:
+        variables, dimensions = batch.variables, batch.targets.mean.shape[1]
         indices = torch.zeros_like(variables.scales)
-        b = torch.zeros_like(chain.targets.mean)
-        prefixes = chain.noise.first_prefix(variables.blocks)
+        b = torch.zeros_like(batch.targets.mean)
+        prefixes = batch.noise.first_prefix(variables.blocks)
         for k, active in enumerate(variables.num_active):
             b, prefixes, blocks = b[:active], prefixes[:active], variables.blocks[:active]
 
             def open_candidates(
                 numbers: range, rows: slice, k: int = k, blocks: Tensor = blocks, prefixes: Tensor = prefixes
             ) -> StepNoise:
-                (open_step,) = chain.noise.steps(blocks[rows], [len(blocks[rows])], numbers, dimensions, k)
+                (open_step,) = batch.noise.steps(blocks[rows], [len(blocks[rows])], numbers, dimensions, k)
                 return open_step(prefixes[rows, None])
 
-            task = Task(one_variable_targets(chain, k, b), open_candidates, chain.num_candidates, blocks, k)
+            task = VariableTask(one_variable_targets(batch, k, b), open_candidates, batch.num_candidates, blocks, k)
             index = self._rule.select(task)
             variable = torch.full_like(blocks, k)
-            chosen = chain.noise.replay(blocks, variable, prefixes, index, dimensions)
-            b = b + chosen * (variables.scales[:active, k, None].to(torch.float64) * UNIT)
+            chosen = batch.noise.replay(blocks, variable, prefixes, index, dimensions)
+            b = b + chosen * (variables.scales[:active, k, None].to(torch.float64) * SUM_UNIT)
             prefixes = extended_prefix(prefixes, index)
             indices[:active, k] = index
         return indices
 
 
-def one_variable_targets(chain: Chain, k: int, b: Tensor) -> Targets:
+def one_variable_targets(batch: VariableBatch, k: int, b: Tensor) -> Targets:
     """q(a_k | b_{k-1}) in units of sigma_k, for the blocks whose sums b (N, D) are given."""
-    targets = chain.targets.rows(slice(len(b)))
-    step = chain.variables.steps[: len(b), k, None]
-    rest = chain.variables.shares.rest[: len(b), k, None]
+    targets = batch.targets.rows(slice(len(b)))
+    step = batch.variables.steps[: len(b), k, None]
+    rest = batch.variables.shares.rest[: len(b), k, None]
     variance = step * step
-    before = Share(1.0 - (variance + rest), variance + rest)
+    before = VarianceShare(1.0 - (variance + rest), variance + rest)
     prior = Gaussian(torch.zeros_like(targets.mean), torch.ones_like(targets.mean))
     posterior = Gaussian(targets.mean, torch.sqrt(targets.ratio))
     variable = partial_sum(
         conditional_posterior(posterior, prior, before, b),
         conditional_prior(prior, before, b),
-        Share(variance / before.rest, rest / before.rest),
+        VarianceShare(variance / before.rest, rest / before.rest),
     )
     spread = variable.std / step
     return Targets(variable.mean / step, spread * spread, targets.sizes)
+
+
+# ---- random numbers of the sender alone: no file depends on them, but the same input gives the same file
+
+
+def uniforms(seed: int, blocks: Tensor, variable: int, candidates: range) -> Tensor:
+    """(N, n) float64, multiples of 2^-33 strictly between 0 and 1, addressed by block, variable and candidate."""
+    numbers = torch.arange(candidates.start, candidates.stop, device=blocks.device)
+    words = philox4x32((numbers[None], blocks[:, None], variable, PRIVATE_TAG), halves(signed_64(seed)))
+    return (words[0].to(torch.float64) + 0.5) / float(1 << 32)
+
+
+def exponentials(seed: int, blocks: Tensor, variable: int, candidates: range) -> Tensor:
+    """(N, n) of mean 1."""
+    return -ln(uniforms(seed, blocks, variable, candidates))

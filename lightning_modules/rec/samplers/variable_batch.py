@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lightning_modules.coding.shared_randomness import NORMAL_UNIT, extended_prefix
-from lightning_modules.rec.samplers.auxiliary_variables import Share
+from lightning_modules.rec.samplers.auxiliary_variables import VarianceShare
 from lightning_modules.rec.samplers.candidate_noise import CandidateNoise
-from lightning_modules.rec.samplers.schedule import SCALE_BITS
+from lightning_modules.rec.samplers.schedule import DEVIATION_BITS
 from lightning_modules.rec.samplers.targets import Targets
 
-UNIT = 1.0 / (NORMAL_UNIT << SCALE_BITS)
+SUM_UNIT = 1.0 / (NORMAL_UNIT << DEVIATION_BITS)
 """Partial sums are multiples of this, 2^-42, and below 2^11 of them in float64: their additions are exact."""
 REPLAY_ELEMENTS = 1 << 20
 
@@ -27,7 +27,7 @@ class Variables:
     """How the variance of N blocks is dealt out, K variables at most.
 
     blocks: (N,) int64, the numbers that address their randomness. counts: (N,) int64, descending. scales: (N, K)
-    int64 in units of 2^-SCALE_BITS, 0 beyond a block's count.
+    int64 in units of 2^-DEVIATION_BITS, 0 beyond a block's count.
     """
 
     blocks: Tensor
@@ -48,19 +48,21 @@ class Variables:
     @cached_property
     def steps(self) -> Tensor:
         """(N, K) sigma_k / sigma"""
-        return self.scales.to(torch.float64) / float(1 << SCALE_BITS)
+        return self.scales.to(torch.float64) / float(1 << DEVIATION_BITS)
 
     @cached_property
-    def shares(self) -> Share:
+    def shares(self) -> VarianceShare:
         """(N, K) each, after each variable. Summed as integers, so the rest after the last variable is exactly 0."""
         squares = self.scales * self.scales
         revealed = squares.cumsum(1)
-        whole = float(1 << (2 * SCALE_BITS))
-        return Share(revealed.to(torch.float64) / whole, (revealed[:, -1:] - revealed).to(torch.float64) / whole)
+        whole = float(1 << (2 * DEVIATION_BITS))
+        return VarianceShare(
+            revealed.to(torch.float64) / whole, (revealed[:, -1:] - revealed).to(torch.float64) / whole
+        )
 
 
 @dataclass(frozen=True)
-class Chain:
+class VariableBatch:
     """Targets (N, D) and variables of the same blocks, and where their candidates come from."""
 
     targets: Targets
@@ -74,12 +76,12 @@ class Sampler(Protocol):
 
     num_paths: int
 
-    def choose(self, chain: Chain) -> Tensor:
+    def choose(self, batch: VariableBatch) -> Tensor:
         """(N, K) int64, the index of each variable, 0 beyond a block's count."""
 
 
 def replay(noise: CandidateNoise, variables: Variables, indices: Tensor, dimensions: int) -> Tensor:
-    """(N, D) sums of the chosen candidates in prior units: all that a receiver computes. Exact, see UNIT."""
+    """(N, D) sums of the chosen candidates in prior units: all that a receiver computes. Exact, see SUM_UNIT."""
     prefixes = _prefixes(noise, variables, indices)
     count = indices.shape[1]
     sums = torch.zeros(len(indices), dimensions, dtype=torch.float64, device=indices.device)
@@ -93,7 +95,7 @@ def replay(noise: CandidateNoise, variables: Variables, indices: Tensor, dimensi
         )
         scaled = chosen.mul_(variables.scales[rows][active].to(torch.float64)[:, None])
         sums[rows].index_add_(0, block, scaled)
-    return sums * UNIT
+    return sums * SUM_UNIT
 
 
 def _prefixes(noise: CandidateNoise, variables: Variables, indices: Tensor) -> Tensor:

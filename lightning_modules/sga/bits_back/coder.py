@@ -1,4 +1,4 @@
-"""Where the initial bits of bits-back coding come from, as `coder.mode=` says."""
+"""Bits-back coding of hyperpriors, as `coder=bits_back` names it: where initial bits come from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from lightning_modules.codec import Codec
-from lightning_modules.coding.bits_back import BackCodec
 from lightning_modules.errors import CodingError
 from lightning_modules.records import Coded, CodedPack, Latents
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
@@ -20,62 +19,60 @@ Stream = Callable[[Sequence[Picture]], list[Coded]]
 
 
 class BitsBackCoder:
-    """stream: from pictures to sections. together, pack, key: see `Coder`.
+    """Codes pictures by one stream. stream: from pictures to sections. batch_size, key: see `Coder`."""
 
-    mode: the stream's name, cell_bits: cells of a latent are 2^cell_bits; both for codecs of other rooms.
-    """
-
-    def __init__(self, stream: Stream, mode: str, together: int, key: str, pack: int, cell_bits: int) -> None:
-        self.stream, self.mode, self.together = stream, mode, together
-        self.pack, self.cell_bits = pack, cell_bits
-        self.key = f"{key} {pack} {cell_bits}"
+    def __init__(self, stream: Stream, batch_size: int, key: str) -> None:
+        self.stream, self.batch_size, self.key = stream, batch_size, key
+        self.pack = 1
 
     def encode(self, codec: Codec, images: Sequence[Latents]) -> list[Coded]:
-        if isinstance(codec, BitsBackCodec):
-            return codec.encode_each(images, self.stream)
-        if isinstance(codec, BackCodec):
-            return codec.encode_back(images, self.mode, self.cell_bits)
-        raise CodingError(f"{type(codec).__name__} has nothing to get bits back for; use coder=separate")
+        """Return one result for each picture, in their order."""
+        if not isinstance(codec, BitsBackCodec):
+            raise CodingError(
+                f"{type(codec).__name__} has nothing to get bits back for with coder=bits_back; use coder=separate, or "
+                "coder=rec_bits_back for a lossless model of relative entropy coding"
+            )
+        return codec.encode_each(images, self.stream)
 
     def encode_pack(self, codec: Codec, images: Sequence[Latents]) -> CodedPack:
-        if isinstance(codec, BackCodec):
-            return codec.encode_back_pack(images, self.cell_bits)
+        """Refuse: these codecs have no packs."""
+        del images
         raise CodingError(f"{type(codec).__name__} has no files of several pictures with coder=bits_back")
 
 
 def bits_back_coder(
-    *,
-    mode: str,
-    payload: str | None,
-    delta: float,
-    seeded_delta: float,
-    together: int,
-    pack: int,
-    cell_bits: int,
+    *, mode: str, payload: str | None, delta: float, seeded_delta: float, batch_size: int
 ) -> BitsBackCoder:
-    """mode: single, chained or payload. payload: a file, of that mode only. together: pictures in a chain.
+    """Return the coder of a mode.
 
-    delta: step of z's grid, a power of two; seeded_delta: that of pictures which pay for their initial bits.
-    pack, cell_bits: of other rooms' codecs, pictures in a file and the logarithm of the cells of a latent.
+    Args:
+        mode: single, chained or payload.
+        payload: A file whose bytes each picture's file carries, of mode payload only.
+        delta: Step of z's grid, a power of two.
+        seeded_delta: The same for pictures that pay for their initial bits.
+        batch_size: Pictures in a chain, at most.
+
+    Raises:
+        CodingError: There is no such mode or step, or the payload cannot be read.
     """
     if (mode == "payload") != (payload is not None):
         raise CodingError(f"coder.mode={mode} with coder.payload={payload}: a payload goes with mode=payload alone")
     free, paid = _fineness("delta", delta), _fineness("seeded_delta", seeded_delta)
     match mode:
         case "single":
-            return BitsBackCoder(_each(partial(single, fineness=paid)), mode, pack, f"{mode} {paid}", pack, cell_bits)
+            return BitsBackCoder(_each(partial(single, fineness=paid)), 1, f"{mode} {paid}")
         case "chained":
             stack = partial(chained, first=paid, others=free)
-            return BitsBackCoder(stack, mode, together, f"{mode} {paid} {free} {together}", pack, cell_bits)
+            return BitsBackCoder(stack, batch_size, f"{mode} {paid} {free} {batch_size}")
         case "payload":
             data = _read(str(payload))
-            carried = _each(partial(with_payload, fineness=free, data=data))
-            return BitsBackCoder(carried, mode, 1, f"{mode} {free} {zlib.crc32(data):08x}", 1, cell_bits)
+            stream = _each(partial(with_payload, fineness=free, data=data))
+            return BitsBackCoder(stream, 1, f"{mode} {free} {zlib.crc32(data):08x}")
     raise CodingError(f"coder.mode={mode}: choose single, chained or payload")
 
 
 def _fineness(name: str, step: float) -> int:
-    """k of a step of 2^-k."""
+    """Return k of a step of 2^-k."""
     steps = {2.0**-k: k for k in range(COARSEST, FINEST + 1)}
     if step not in steps:
         raise CodingError(f"coder.{name}={step}: a step of z is a power of two from {max(steps):g} to {min(steps)}")

@@ -10,21 +10,32 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from lightning_modules.rec.samplers.index_coder import Coder
+from lightning_modules.rec.files.file_coder import FileCoder
+from lightning_modules.rec.samplers.index_coder import IndexCoder
 
-MakeCoder = Callable[..., Coder]
+MakeCoder = Callable[..., IndexCoder]
+
+
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "irec": {
+        "schedule": {"_target_": "lightning_modules.rec.samplers.schedule.EqualKL"},
+        "sampler.num_beams": 128,
+    }
+}
+"""What tests of single blocks change of a configuration: a schedule for each block, and the search of the benchmark."""
 
 
 @pytest.fixture(scope="session")
 def make_coder(repository: Path) -> MakeCoder:
-    """From the name of a file of conf/coder, and settings as a dotlist of Hydra, to a coder."""
+    """Make a coder from the name of a file of conf/coder and settings as a dotlist of Hydra."""
 
-    def make(name: str, **settings: Any) -> Coder:
-        cfg = OmegaConf.load(repository / "conf" / "index_coder" / f"{name}.yaml")
-        for key, value in settings.items():
-            OmegaConf.update(cfg, key.replace("__", "."), value)
+    def make(name: str, **settings: Any) -> IndexCoder:
+        cfg = OmegaConf.load(repository / "conf" / "coder" / f"{name}.yaml")
+        changes = OTHERWISE.get(name, {}) | {key.replace("__", "."): value for key, value in settings.items()}
+        for key, value in changes.items():
+            OmegaConf.update(cfg, key, value)
         coder = instantiate(cfg)
-        assert isinstance(coder, Coder)
-        return coder
+        assert isinstance(coder, FileCoder)
+        return coder.index_coder
 
     return make

@@ -34,7 +34,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("coder", ["irec", *(pytest.param(k, marks=pytest.mark.slow) for k in ("orc", "bits_back"))])
+@pytest.mark.parametrize(
+    "coder", ["irec", *(pytest.param(k, marks=pytest.mark.slow) for k in ("orc", "rec_bits_back"))]
+)
 def test_lossless_files_give_every_pixel_back(coder: str, photos: Path, models: Path, tmp_path: Path) -> None:
     ckpt = f"ckpt={models / 'lossless.safetensors'}"
     cache = {"LATENTPRESS_CACHE": str(tmp_path / "cache")}

@@ -15,19 +15,18 @@ from lightning_modules.rec.samplers.blocks import equal_blocks
 from lightning_modules.rec.samplers.candidate_noise import SignFlipped
 from lightning_modules.rec.samplers.greedy_rejection import GreedyRejection, rejection_levels
 from lightning_modules.rec.samplers.importance_sampling import ImportanceSampling
-from lightning_modules.rec.samplers.index_coder import Coder
+from lightning_modules.rec.samplers.index_coder import IndexCoder
 from lightning_modules.rec.samplers.poisson_functional import PoissonFunctional
-from lightning_modules.rec.samplers.private_randomness import exponentials
 from lightning_modules.rec.samplers.schedule import EqualKL, PowerLaw
-from lightning_modules.rec.samplers.sequential_sampler import OneByOne, Rule
+from lightning_modules.rec.samplers.sequential_sampler import OneByOne, SelectionRule, exponentials
 from lightning_modules.rec.samplers.targets import stack_targets
 from lightning_modules.rec.samplers.variable_batch import Variables
 from tests.lightning_modules.rec.conftest import MakeCoder
 from tests.lightning_modules.rec.peer_target import peer_target
 
 
-def one_by_one(rule: Rule, kl_per_variable: float = 3.0, num_candidates: int = 4096) -> Coder:
-    return Coder(
+def one_by_one(rule: SelectionRule, kl_per_variable: float = 3.0, num_candidates: int = 4096) -> IndexCoder:
+    return IndexCoder(
         kl_per_variable=kl_per_variable,
         num_candidates=num_candidates,
         schedule=EqualKL(),

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from lightning_modules.coding.ans import AnsStack
-from lightning_modules.coding.bits_back import BackCodec, seeded_bytes, stack_of
+from lightning_modules.coding.bits_back import seeded_bytes, stack_of
 from lightning_modules.errors import CodingError, DamagedFile
 from lightning_modules.rec.files import binary_decisions
-from lightning_modules.rec.files.quantile_code import PosteriorCells, edges, middles
+from lightning_modules.rec.files.bits_back import PosteriorCells, edges, middles
+from lightning_modules.rec.files.bits_back_coder import BitsBackCoder, GridCodec
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.records import Coded
 from tests.lightning_modules.rec.small_codecs import lossless_codec, lossy_codec, picture
@@ -27,7 +28,7 @@ def codec() -> LosslessCodec:
 
 @pytest.fixture(scope="module")
 def coded(codec: LosslessCodec) -> Coded:
-    return codec.encode_back([codec.analyze(picture(32, 32))], "single", CELL_BITS)[0]
+    return codec.encode_back(codec.analyze(picture(32, 32)), CELL_BITS)
 
 
 # ---- the grid
@@ -70,8 +71,7 @@ def test_popping_under_a_posterior_draws_from_it_and_pushing_restores_the_stack(
 
 
 def alone(codec: LosslessCodec, x: torch.Tensor, cell_bits: int = CELL_BITS) -> Coded:
-    (coded,) = codec.encode_back([codec.analyze(x)], "single", cell_bits)
-    return coded
+    return codec.encode_back(codec.analyze(x), cell_bits)
 
 
 @pytest.mark.parametrize("bits", [1, 6, 12])
@@ -84,7 +84,7 @@ def test_a_picture_comes_back_exactly(codec: LosslessCodec, size: tuple[int, int
 def test_a_chain_pays_initial_bits_once_and_comes_back_as_a_whole(codec: LosslessCodec) -> None:
     sizes = [(8, 8), (33, 47), (1, 1)]
     pictures = [picture(*size, seed=k) for k, size in enumerate(sizes)]
-    coded = codec.encode_back([codec.analyze(x) for x in pictures], "chained", CELL_BITS)
+    coded = codec.encode_back_chain([codec.analyze(x) for x in pictures], CELL_BITS)
     assert [one.accounts["initial"] > 0 for one in coded] == [True, False, False]
     total = sum(8 * len(one.sections[0].payload) for one in coded)
     assert total == pytest.approx(sum(sum(one.bits.values()) for one in coded) + 3 * 80, abs=200)
@@ -99,9 +99,7 @@ def test_a_chain_pays_initial_bits_once_and_comes_back_as_a_whole(codec: Lossles
 
 
 def test_kinds_of_files_are_read_together(codec: LosslessCodec, coded: Coded) -> None:
-    others = codec.encode_back(
-        [codec.analyze(picture(8, 8)), codec.analyze(picture(8, 8, seed=1))], "chained", CELL_BITS
-    )
+    others = codec.encode_back_chain([codec.analyze(picture(8, 8)), codec.analyze(picture(8, 8, seed=1))], CELL_BITS)
     plain = codec.encode(codec.analyze(picture(8, 8)))
     files = [
         (others[1].sections, (8, 8)),
@@ -113,9 +111,16 @@ def test_kinds_of_files_are_read_together(codec: LosslessCodec, coded: Coded) ->
     assert not any(isinstance(one, CodingError) for one in found)
 
 
-def test_a_payload_of_the_users_own_is_refused(codec: LosslessCodec) -> None:
+def test_a_payload_of_the_users_own_is_refused() -> None:
     with pytest.raises(CodingError, match="mode=payload: lossless models of relative entropy coding have single and"):
-        codec.encode_back([codec.analyze(picture(8, 8))], "payload", CELL_BITS)
+        BitsBackCoder(mode="payload", cell_bits=CELL_BITS)
+
+
+def test_a_mode_says_whether_pictures_are_a_chain(codec: LosslessCodec) -> None:
+    images = [codec.analyze(picture(8, 8, seed=k)) for k in range(2)]
+    for mode, is_chain in (("single", False), ("chained", True)):
+        coded = BitsBackCoder(mode=mode, cell_bits=CELL_BITS, batch_size=2).encode(codec, images)
+        assert [codec.chain_of(one.sections) is not None for one in coded] == [is_chain, is_chain]
 
 
 def test_gray_comes_back_exactly(codec: LosslessCodec) -> None:
@@ -158,8 +163,8 @@ def test_damage_is_refused(codec: LosslessCodec) -> None:
 
 
 def test_only_lossless_models_get_bits_back() -> None:
-    assert isinstance(lossless_codec(), BackCodec)
-    assert not isinstance(lossy_codec(), BackCodec)
+    assert isinstance(lossless_codec(), GridCodec)
+    assert not isinstance(lossy_codec(), GridCodec)
 
 
 def test_words_left_on_the_stack_are_those_that_were_there_first(codec: LosslessCodec, coded: Coded) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.rec.files.logistic_code import MOST_SCALE, UNIT, IntegerLaw, _cumulative, pop_pixels, push_pixels
-from lightning_modules.rec.models.pixel_likelihood import COUPLING_BITS, SCALE_BITS, PixelLaw
+from lightning_modules.rec.models.pixel_likelihood import COUPLING_BITS, LOG_SCALE_BITS, PixelLaw
 
 
 def plausible(count: int, seed: int = 0) -> tuple[np.ndarray, IntegerLaw]:
@@ -18,7 +18,7 @@ def plausible(count: int, seed: int = 0) -> tuple[np.ndarray, IntegerLaw]:
     rng = np.random.default_rng(seed)
     mean = rng.integers(-2 * UNIT, 258 * UNIT, (3, count))
     log_scale = rng.integers(-20, 60, (3, count))
-    spread = np.exp(log_scale / 2**SCALE_BITS)
+    spread = np.exp(log_scale / 2**LOG_SCALE_BITS)
     values = np.clip(np.rint(mean / UNIT + rng.logistic(size=mean.shape) * spread), 0, 255).astype(np.int64)
     return values, IntegerLaw(mean, log_scale, rng.integers(-90, 91, (3, count)))
 
@@ -40,7 +40,7 @@ def test_the_price_is_that_of_the_float_law() -> None:
     assert 8 * len(stack.to_bytes()) == pytest.approx(bits, abs=130)
     bounded = law.bounded()
     mean, log_scale = (torch.from_numpy(part).view(1, 3, -1, 1) for part in bounded[:2])
-    expected = PixelLaw(mean / UNIT, log_scale / 2**SCALE_BITS).log_mass(
+    expected = PixelLaw(mean / UNIT, log_scale / 2**LOG_SCALE_BITS).log_mass(
         torch.from_numpy(values).view(1, 3, -1, 1).double()
     )
     assert bits == pytest.approx(-float(expected.sum()) / np.log(2.0), rel=1e-4)

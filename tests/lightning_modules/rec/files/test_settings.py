@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 
 from lightning_modules.errors import DamagedFile
 from lightning_modules.rec.files.file_coder import FileCoder
-from lightning_modules.rec.files.settings import Settings, split
+from lightning_modules.rec.files.settings import SampleSettings, split
 from lightning_modules.rec.samplers.candidate_noise import Independent, Mirrored, SignFlipped
 from lightning_modules.rec.samplers.schedule import EqualKL, PowerLaw, SharedEqualKL
 from tests.conftest import REPOSITORY
@@ -45,16 +45,16 @@ def test_a_configured_coder_is_told_in_5_bytes_or_13(coders: dict[str, FileCoder
 @pytest.mark.parametrize(
     ("name", "changes", "fault"),
     [
-        ("irec", "block_kl=70000", "block_kl must lie in 1 ... 65535 to be told by a file, got 70000"),
-        ("irec", "block_size=70000", "block_size must lie in 1 ... 65536 to be told by a file, got 70000"),
-        ("irec", "index_coder.kl_per_variable=12", "num_candidates must lie in 1 ... 65536"),
-        ("irec", "index_coder.noise.seed=4294967296", "seed must lie in 0 ... 4294967295"),
-        ("irec_paper", "index_coder.schedule.exponent=-0.5", "no exponent but -0.786.*, got -0.5"),
+        ("irec", "coder.block_kl=70000", "block_kl must lie in 1 ... 65535 to be told by a file, got 70000"),
+        ("irec", "coder.block_size=70000", "block_size must lie in 1 ... 65536 to be told by a file, got 70000"),
+        ("irec", "coder.kl_per_variable=12", "num_candidates must lie in 1 ... 65536"),
+        ("irec", "coder.noise.seed=4294967296", "seed must lie in 0 ... 4294967295"),
+        ("irec_paper", "+coder.schedule.exponent=-0.5", "no exponent but -0.786.*, got -0.5"),
     ],
 )
 def test_what_a_file_has_no_room_for_is_refused_before_the_first_picture(name: str, changes: str, fault: str) -> None:
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        cfg = compose(f"coder/{name}", overrides=[f"coder.{changes}"]).coder
+        cfg = compose(f"coder/{name}", overrides=[changes]).coder
     with pytest.raises(InstantiationException, match=fault):
         instantiate(cfg)
 
@@ -78,5 +78,5 @@ def test_a_cut_head_is_refused() -> None:
 
 
 def test_gray_is_told_beside_everything_else() -> None:
-    settings = Settings(0, 1, False, 32, 3549, 100, 4096, 42)
+    settings = SampleSettings(0, 1, False, 32, 3549, 100, 4096, 42)
     assert split(settings._replace(gray=True).to_bytes())[0] == settings._replace(gray=True)

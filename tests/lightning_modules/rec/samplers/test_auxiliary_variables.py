@@ -6,7 +6,7 @@ import torch
 
 from lightning_modules.rec.samplers.auxiliary_variables import (
     Gaussian,
-    Share,
+    VarianceShare,
     conditional_posterior,
     conditional_prior,
     equal_kl_variances,
@@ -24,7 +24,7 @@ POSTERIOR = Gaussian(
     PRIOR.mean + torch.randn(D, dtype=torch.float64, generator=GENERATOR),
     PRIOR.std * (0.05 + 1.5 * torch.rand(D, dtype=torch.float64, generator=GENERATOR)),
 )
-SHARE = Share(torch.tensor(0.37, dtype=torch.float64), torch.tensor(0.63, dtype=torch.float64))
+SHARE = VarianceShare(torch.tensor(0.37, dtype=torch.float64), torch.tensor(0.63, dtype=torch.float64))
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -54,7 +54,7 @@ def test_partial_sums_and_conditionals_are_those_of_the_joint_gaussian() -> None
 
 def test_partial_sums_begin_with_nothing_and_end_with_the_posterior() -> None:
     zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    everything, nothing = (partial_sum(POSTERIOR, PRIOR, Share(*parts)) for parts in ((one, zero), (zero, one)))
+    everything, nothing = (partial_sum(POSTERIOR, PRIOR, VarianceShare(*parts)) for parts in ((one, zero), (zero, one)))
     assert close(everything.mean + PRIOR.mean, POSTERIOR.mean)
     assert close(everything.std, POSTERIOR.std)
     assert not nothing.mean.any()
@@ -69,7 +69,7 @@ def test_kl_is_the_librarys_and_the_profile_is_that_of_partial_sums() -> None:
     t = torch.tensor([0.1, 0.5, 0.9, 1.0], dtype=torch.float64)
     profile = kl_profile(POSTERIOR, PRIOR, t)
     for revealed, kl in zip(t, profile, strict=True):
-        sums = partial_sum(POSTERIOR, PRIOR, Share(revealed, 1 - revealed))
+        sums = partial_sum(POSTERIOR, PRIOR, VarianceShare(revealed, 1 - revealed))
         assert close(kl, kl_divergence(sums, Gaussian(torch.zeros_like(sums.mean), PRIOR.std * revealed.sqrt())))
     assert close(profile[-1], theirs)
 
@@ -88,8 +88,8 @@ def test_sampling_the_variables_one_by_one_gives_the_posterior_and_the_chain_rul
     b = torch.zeros(paths, D, dtype=torch.float64)
     rest, total = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for variance in power_law_variances(7):
-        before = Share(1 - rest, rest)
-        step = Share(variance / rest, (rest - variance).clamp_min(0) / rest)
+        before = VarianceShare(1 - rest, rest)
+        step = VarianceShare(variance / rest, (rest - variance).clamp_min(0) / rest)
         prior = conditional_prior(PRIOR, before, b)
         target = partial_sum(conditional_posterior(POSTERIOR, PRIOR, before, b), prior, step)
         total += kl_divergence(target, Gaussian(torch.zeros_like(b), PRIOR.std * variance.sqrt())).mean()
@@ -106,7 +106,7 @@ def test_sampling_the_variables_one_by_one_gives_the_posterior_and_the_chain_rul
 def test_weights_of_the_path_are_weights_of_the_sum() -> None:
     """q(a_1, a_2) / p(a_1, a_2) = q(b_2) / p(b_2)"""
     a = torch.randn(2, D, dtype=torch.float64, generator=GENERATOR) * PRIOR.std * 0.5
-    first = Share(torch.tensor(0.2, dtype=torch.float64), torch.tensor(0.8, dtype=torch.float64))
+    first = VarianceShare(torch.tensor(0.2, dtype=torch.float64), torch.tensor(0.8, dtype=torch.float64))
 
     def log_ratio(target: Gaussian, prior_std: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         normal = torch.distributions.Normal
@@ -115,7 +115,7 @@ def test_weights_of_the_path_are_weights_of_the_sum() -> None:
     of_path = log_ratio(partial_sum(POSTERIOR, PRIOR, first), PRIOR.std * 0.2**0.5, a[0])
     pair = conditional_posterior(POSTERIOR, PRIOR, first, a[0]), conditional_prior(PRIOR, first, a[0])
     part = torch.tensor(0.17 / 0.8, dtype=torch.float64)
-    of_path = of_path + log_ratio(partial_sum(*pair, Share(part, 1 - part)), PRIOR.std * 0.17**0.5, a[1])
+    of_path = of_path + log_ratio(partial_sum(*pair, VarianceShare(part, 1 - part)), PRIOR.std * 0.17**0.5, a[1])
     assert close(of_path, log_ratio(partial_sum(POSTERIOR, PRIOR, SHARE), PRIOR.std * 0.37**0.5, a.sum(0)))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.rec.samplers.blocks import KL_UNIT, Layout, blocks_by_kl, equal_blocks, permutation
+from lightning_modules.rec.samplers.blocks import EXPECTED_KL_UNIT, Layout, blocks_by_kl, equal_blocks, permutation
 
 VECTOR_ORDER = [8, 5, 6, 4, 7, 0, 1, 3, 9, 2]
 
@@ -41,7 +41,7 @@ def test_a_permutation_is_that_of_the_format_and_depends_on_the_seed() -> None:
 def test_blocks_by_kl_hold_what_they_should_and_put_dead_dimensions_together() -> None:
     generator = np.random.default_rng(0)
     nats = np.concatenate([generator.uniform(0.3, 0.5, 700), np.full(3000, 1e-4)])
-    layout = blocks_by_kl((nats * KL_UNIT).astype(np.int64), kl_per_block=40.0, block_size=2000, seed=1)
+    layout = blocks_by_kl((nats * EXPECTED_KL_UNIT).astype(np.int64), kl_per_block=40.0, block_size=2000, seed=1)
     assert sorted(layout.order.tolist()) == list(range(3700))
     blocks = [block.numpy() for block in layout.split(torch.from_numpy(nats))]
     assert max(len(block) for block in blocks) <= 2000
@@ -52,7 +52,7 @@ def test_blocks_by_kl_hold_what_they_should_and_put_dead_dimensions_together() -
 
 
 def test_a_dimension_beyond_the_goal_gets_a_block_of_its_own() -> None:
-    layout = blocks_by_kl(np.array([90, 1, 1, 90], dtype=np.int64) * KL_UNIT, 40.0, 1000, seed=0)
+    layout = blocks_by_kl(np.array([90, 1, 1, 90], dtype=np.int64) * EXPECTED_KL_UNIT, 40.0, 1000, seed=0)
     assert sorted(sizes(layout)) == [1, 1, 2]
 
 

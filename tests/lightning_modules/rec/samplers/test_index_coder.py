@@ -12,7 +12,7 @@ import torch
 
 from lightning_modules.rec.samplers.auxiliary_variables import Gaussian, kl_divergence
 from lightning_modules.rec.samplers.blocks import equal_blocks
-from lightning_modules.rec.samplers.index_coder import NUMBERS_AT_ONCE, Coder, Message, batches, oversampled
+from lightning_modules.rec.samplers.index_coder import NUMBERS_AT_ONCE, IndexCoder, Message, batches, oversampled
 from tests.lightning_modules.rec.conftest import MakeCoder
 from tests.lightning_modules.rec.peer_target import peer_target
 
@@ -30,7 +30,7 @@ def latent(shape: tuple[int, ...], nats: float, seed: int = 0) -> tuple[Gaussian
     return Gaussian(mean + std * posterior.mean.view(shape), std * posterior.std.view(shape)), Gaussian(mean, std)
 
 
-def gap(coder: Coder, seed: int) -> float:
+def gap(coder: IndexCoder, seed: int) -> float:
     """Nats by which the rate of the 1000-dimension, 300-nat target exceeds log q(z) / p(z)."""
     encoded = coder.encode(*peer_target(seed=seed), ONE_BLOCK, first_block=seed)
     return coder.nominal_nats(encoded.message) - float(encoded.log_ratio.sum())
@@ -53,7 +53,7 @@ def test_the_gap_is_at_most_30_nats_by_default(make_coder: MakeCoder) -> None:
 def test_the_papers_preset_reaches_the_log_ratios_of_the_authors_coder(
     make_coder: MakeCoder, beams: int, epsilon: float, log_ratio: float
 ) -> None:
-    coder = make_coder("irec_paper", sampler__num_beams=beams, num_candidates__epsilon=epsilon)
+    coder = make_coder("irec_paper", sampler__num_beams=beams, epsilon=epsilon)
     assert coder.num_candidates == {0: 20, 0.2: 36}[epsilon]
     found = [float(coder.encode(*peer_target(seed=seed), ONE_BLOCK, seed).log_ratio) for seed in range(2)]
     assert abs(statistics.mean(found) - log_ratio) < 15

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lightning_modules.rec.samplers.schedule import SCALE_BITS, EqualKL, PowerLaw, Schedule, SharedEqualKL
+from lightning_modules.rec.samplers.schedule import DEVIATION_BITS, EqualKL, PowerLaw, Schedule, SharedEqualKL
 from lightning_modules.rec.samplers.targets import Targets, stack_targets
 from lightning_modules.rec.samplers.variable_batch import Variables
 from tests.lightning_modules.rec.peer_target import peer_target
@@ -68,7 +68,7 @@ def test_scales_are_the_integers_of_the_format_and_their_squares_sum_to_one(
 ) -> None:
     scales = schedule.scales(count, choice)
     assert zlib.crc32(scales.numpy().astype("<i8").tobytes()) == crc
-    assert abs(float((scales.double() / 2**SCALE_BITS).square().sum()) - 1) < 1e-6
+    assert abs(float((scales.double() / 2**DEVIATION_BITS).square().sum()) - 1) < 1e-6
 
 
 @pytest.mark.parametrize("choice", range(64))

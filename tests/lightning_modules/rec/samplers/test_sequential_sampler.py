@@ -13,7 +13,7 @@ from scipy import stats
 
 from lightning_modules.rec.samplers.auxiliary_variables import (
     Gaussian,
-    Share,
+    VarianceShare,
     conditional_posterior,
     conditional_prior,
     partial_sum,
@@ -23,11 +23,16 @@ from lightning_modules.rec.samplers.greedy_rejection import GreedyRejection, rej
 from lightning_modules.rec.samplers.importance_sampling import ImportanceSampling
 from lightning_modules.rec.samplers.ordered_random_coding import OrderedRandomCoding, ordered_times
 from lightning_modules.rec.samplers.poisson_functional import PoissonFunctional, largest_log_weight
-from lightning_modules.rec.samplers.private_randomness import exponentials
 from lightning_modules.rec.samplers.schedule import EqualKL
-from lightning_modules.rec.samplers.sequential_sampler import OneByOne, Rule, Task, one_variable_targets
+from lightning_modules.rec.samplers.sequential_sampler import (
+    OneByOne,
+    SelectionRule,
+    VariableTask,
+    exponentials,
+    one_variable_targets,
+)
 from lightning_modules.rec.samplers.targets import Targets, stack_targets
-from lightning_modules.rec.samplers.variable_batch import Chain, Variables, replay
+from lightning_modules.rec.samplers.variable_batch import VariableBatch, Variables, replay
 
 MEAN, RATIO = 1.1, 0.3
 RULES = [
@@ -44,24 +49,26 @@ def one_dimensional(count: int, mean: float = MEAN, ratio: float = RATIO) -> Tar
     return Targets(mean * one, ratio * one, torch.ones(count, dtype=torch.int64))
 
 
-def samples(rule: Rule, count: int, num_candidates: int, variables: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def samples(
+    rule: SelectionRule, count: int, num_candidates: int, variables: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Sums (count,) and indices, one for each of `count` blocks with the same target."""
     scales = EqualKL().scales(variables, 20)
-    chain_variables = Variables.stacked(torch.arange(count), [scales] * count)
-    chain = Chain(one_dimensional(count), chain_variables, SignFlipped(seed=9), num_candidates)
-    indices = OneByOne(rule=rule).choose(chain)
-    return replay(chain.noise, chain_variables, indices, 1)[:, 0], indices
+    variables_of_batch = Variables.stacked(torch.arange(count), [scales] * count)
+    batch = VariableBatch(one_dimensional(count), variables_of_batch, SignFlipped(seed=9), num_candidates)
+    indices = OneByOne(rule=rule).choose(batch)
+    return replay(batch.noise, variables_of_batch, indices, 1)[:, 0], indices
 
 
 @pytest.mark.parametrize("rule", RULES, ids=NAMES)
 @pytest.mark.parametrize("variables", [1, 2])
-def test_samples_follow_the_posterior(rule: Callable[[], Rule], variables: int) -> None:
+def test_samples_follow_the_posterior(rule: Callable[[], SelectionRule], variables: int) -> None:
     found, _ = samples(rule(), 200, 1 << 11, variables)
     assert stats.kstest(found.numpy(), stats.norm(MEAN, math.sqrt(RATIO)).cdf).pvalue > 0.01
 
 
 def test_without_perturbation_importance_sampling_takes_the_best_candidate() -> None:
-    task = Task(one_dimensional(5), _open(5), 50, torch.arange(5), 0)
+    task = VariableTask(one_dimensional(5), _open(5), 50, torch.arange(5), 0)
     chosen = ImportanceSampling(temperature=0, seed=2).select(task)
     assert torch.equal(chosen, task.log_weights(range(50)).argmax(1))
 
@@ -77,7 +84,7 @@ def _open(count: int) -> Callable:
 
 
 def test_log_weights_are_log_density_ratios() -> None:
-    task = Task(one_dimensional(3), _open(3), 50, torch.arange(3), 0)
+    task = VariableTask(one_dimensional(3), _open(3), 50, torch.arange(3), 0)
     beam = torch.zeros(3, 50, dtype=torch.int64)
     x = task.open_candidates(range(50), slice(None)).chosen(beam, torch.arange(50).expand(3, 50))[..., 0] / 4096
     normal = torch.distributions.Normal
@@ -102,7 +109,9 @@ def test_ordered_times_are_ascending_and_their_unordered_law_is_exponential() ->
 
 
 @pytest.mark.parametrize("rule", RULES[1::2], ids=NAMES[1::2])
-def test_the_indices_of_ordered_and_poisson_samplers_are_as_short_as_their_papers_say(rule: Callable[[], Rule]) -> None:
+def test_the_indices_of_ordered_and_poisson_samplers_are_as_short_as_their_papers_say(
+    rule: Callable[[], SelectionRule],
+) -> None:
     """E[log2 i] <= KL + log2(e) / e + 1 bits, i from 1."""
     _, indices = samples(rule(), 200, 1 << 11)
     bits = (0.5 * (RATIO + MEAN**2 - 1 - math.log(RATIO))) / math.log(2)
@@ -113,14 +122,14 @@ def test_a_variables_target_is_its_conditional_law() -> None:
     posterior = Gaussian(torch.tensor([0.8, -0.3], dtype=torch.float64), torch.tensor([0.4, 1.2], dtype=torch.float64))
     prior = Gaussian(torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     variables = Variables.stacked(torch.zeros(1, dtype=torch.int64), [EqualKL().scales(4, 9)])
-    chain = Chain(stack_targets([posterior.mean], [posterior.variance]), variables, SignFlipped(seed=0), 4)
+    batch = VariableBatch(stack_targets([posterior.mean], [posterior.variance]), variables, SignFlipped(seed=0), 4)
     b = torch.tensor([[0.5, -0.1]], dtype=torch.float64)
     t = variables.shares.revealed[0]
     step = t[2] - t[1]
-    before = Share(t[1], 1 - t[1])
+    before = VarianceShare(t[1], 1 - t[1])
     pair = conditional_posterior(posterior, prior, before, b), conditional_prior(prior, before, b)
-    law = partial_sum(*pair, Share(step / (1 - t[1]), (1 - t[2]) / (1 - t[1])))
-    target = one_variable_targets(chain, 2, b)
+    law = partial_sum(*pair, VarianceShare(step / (1 - t[1]), (1 - t[2]) / (1 - t[1])))
+    target = one_variable_targets(batch, 2, b)
     assert torch.allclose(target.mean, law.mean / step.sqrt(), rtol=1e-5, atol=0)
     assert torch.allclose(target.ratio, law.variance / step, rtol=1e-5, atol=0)
 
@@ -164,7 +173,7 @@ def test_the_trial_that_accepts_has_the_law_of_the_recursion() -> None:
 
 
 def test_a_sampler_that_runs_out_of_trials_says_so() -> None:
-    task = Task(one_dimensional(1, mean=9.0), _open(1), 20, torch.arange(1), 0)
+    task = VariableTask(one_dimensional(1, mean=9.0), _open(1), 20, torch.arange(1), 0)
     with pytest.raises(ValueError, match="none of 20 trials was accepted: give each variable less KL"):
         GreedyRejection(num_samples=2000, seed=1).select(task)
     with pytest.raises(ValueError, match="more than the 20 allowed"):

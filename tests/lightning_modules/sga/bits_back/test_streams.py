@@ -33,14 +33,9 @@ def images(bits_back_codec: BitsBackCodec) -> list[Latents]:
     ]
 
 
-OF_OTHER_ROOMS = {"pack": 1, "cell_bits": 6}
-
-
 def coder(mode: str, payload: Path | None = None, delta: float = 0.25, seeded_delta: float = 1.0) -> BitsBackCoder:
     file = None if payload is None else str(payload)
-    return bits_back_coder(
-        mode=mode, payload=file, delta=delta, seeded_delta=seeded_delta, together=24, **OF_OTHER_ROOMS
-    )
+    return bits_back_coder(mode=mode, payload=file, delta=delta, seeded_delta=seeded_delta, batch_size=24)
 
 
 def files_of(codec: BitsBackCodec, images: list[Latents], of: BitsBackCoder) -> list[bytes]:
@@ -146,8 +141,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], words
         "payload": None,
         "delta": 0.25,
         "seeded_delta": 1.0,
-        "together": 1,
-        **OF_OTHER_ROOMS,
+        "batch_size": 1,
         **settings,
     }
     with pytest.raises(CodingError, match=words):

@@ -15,12 +15,12 @@ from lightning_modules.coding.pack import Named, unpack_pack
 from lightning_modules.coding.picture import PackedPicture, unpack
 from lightning_modules.errors import CodingError, DamagedFile, WrongModel
 from lightning_modules.rec.codec import RecCodec
-from lightning_modules.rec.files import packs
+from lightning_modules.rec.files import sample_files
+from lightning_modules.rec.files.bits_back_coder import BitsBackCoder
 from lightning_modules.rec.files.file_coder import FileCoder, default_coder
-from lightning_modules.rec.files.packs import runs
+from lightning_modules.rec.files.sample_files import runs
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.records import ImageSize, PixelFormat
-from lightning_modules.sga.bits_back.coder import bits_back_coder
 from tests.lightning_modules.rec.small_codecs import lossless_codec, lossy_codec, picture
 
 SIZES = [(16, 16), (9, 14), (16, 16), (1, 1), (16, 16), (9, 14), (16, 16), (12, 16)]
@@ -29,12 +29,12 @@ ALPHA = torch.arange(9 * 14, dtype=torch.uint8).reshape(9, 14)
 
 def packing(number: int = 64) -> FileCoder:
     coder = default_coder()
-    coder.pack = coder.together = number
+    coder.pack = coder.batch_size = number
     return coder
 
 
 def back_packing() -> Coder:
-    return bits_back_coder(mode="single", payload=None, delta=0.25, seeded_delta=1.0, together=64, pack=64, cell_bits=6)
+    return BitsBackCoder(mode="single", cell_bits=6, batch_size=64, pack=64)
 
 
 def pictures(sizes: Sequence[ImageSize]) -> dict[str, Tensor]:
@@ -117,7 +117,7 @@ def test_a_pack_of_one_costs_its_directory_more_than_a_file(codec: LosslessCodec
 
 
 def test_runs_hold_pictures_of_one_size_within_bounds(monkeypatch: pytest.MonkeyPatch, codec: LosslessCodec) -> None:
-    monkeypatch.setattr(packs, "RUN_PIXELS", 40)
+    monkeypatch.setattr(sample_files, "RUN_PIXELS", 40)
     sizes = [(4, 4)] * 5 + [(9, 9)] * 2
     assert [(run.start, run.stop) for run in runs(sizes, 2)] == [(0, 2), (2, 4), (4, 5), (5, 6), (6, 7)]
     assert [run.padded for run in runs(sizes, 2)][-1] == (10, 10)
@@ -199,13 +199,13 @@ def test_damage_that_checksums_do_not_see_is_refused_by_the_codec(codec: Lossles
 
 
 def test_a_codec_without_packs_says_so(codec: LosslessCodec) -> None:
-    with pytest.raises(CodingError, match="LossyCodec has no files of several pictures with coder=bits_back"):
+    with pytest.raises(CodingError, match="LossyCodec has nothing to get bits back for with coder=rec_bits_back"):
         back_packing().encode_pack(lossy_codec(), [])
     with pytest.raises(CodingError, match=r"LosslessCodec has no files of several pictures; leave coder\.pack at 1"):
         pack_each(PerPictureCoder(pack=2), codec, named(codec, pictures([(4, 4)])))
 
 
-@pytest.mark.parametrize("name", ["irec", "irec_lossy", "irec_paper", "orc", "bits_back"])
+@pytest.mark.parametrize("name", ["irec", "irec_lossy", "irec_paper", "orc", "rec_bits_back"])
 def test_every_coder_s_configuration_takes_a_number_of_pictures(name: str, repository: Path) -> None:
     from hydra import compose, initialize_config_dir
 
@@ -215,6 +215,6 @@ def test_every_coder_s_configuration_takes_a_number_of_pictures(name: str, repos
         chosen = ["experiment=rec_lossless_small", f"coder={name}"]
         many, one = (compose("config", [*chosen, f"coder.pack={pack}"]) for pack in (7, 1))
     coder, single = (instantiate(cfg.coder, _convert_="all") for cfg in (many, one))
-    assert (coder.pack, coder.together, many.datamodule.at_once) == (7, 7, 7)
-    assert (single.pack, single.together, one.datamodule.at_once) == (1, 1, 1)
+    assert (coder.pack, coder.batch_size, many.datamodule.eval_batch_size) == (7, 7, 7)
+    assert (single.pack, single.batch_size, one.datamodule.eval_batch_size) == (1, 1, 1)
     assert coder.key != single.key, "files of other contents are made again"

@@ -1,4 +1,4 @@
-"""The integer twins of a hierarchy's generative networks, between values that are multiples of powers of two.
+"""Integer networks for a hierarchy's receiver, between values that are multiples of powers of two.
 
     value, float64 --round--> 16-bit integers --integer network--> integers --times a power of two--> value, float64
 
@@ -17,25 +17,21 @@ from torch.nn.utils import parametrize
 
 from lightning_modules.exact.export import export, float_weights
 from lightning_modules.exact.network import ExactNetwork, part_of
-from lightning_modules.rec.models.hierarchy import Hierarchy, Piece, Prior
-from lightning_modules.rec.samplers.blocks import KL_UNIT
-from lightning_modules.records import ImageSize
+from lightning_modules.rec.models.hierarchy import Hierarchy, Network, Prior
+from lightning_modules.rec.samplers.blocks import EXPECTED_KL_UNIT
 
 EXAMPLE_SIDE = 256
-"""Pixels of the pictures that units are chosen with: samples of the model itself."""
-
-
+"""Side in pixels of the pictures that units are chosen with: samples of the model itself."""
 EXAMPLE_PICTURES = 2
 
 TABLE, FUNCTIONS = ".table", "functions."
-
 
 ORIGINAL = "parametrizations.weight.original"
 """Where torch keeps what a parametrised weight is made of."""
 
 
-class ExactPiece:
-    """An integer network on float64 values."""
+class IntegerNetwork:
+    """An integer network that takes and gives float64 values."""
 
     def __init__(self, network: ExactNetwork) -> None:
         self.network = network
@@ -47,26 +43,26 @@ class ExactPiece:
         return self.network(integers) * self._output_units.to(value.device)
 
 
-ExactPieces = dict[str, ExactPiece]
+IntegerNetworks = dict[str, IntegerNetwork]
 
 
-def export_pieces(networks: Hierarchy, names: Iterable[str]) -> ExactPieces:
-    """The twins of some pieces. Units suit what these see while the model draws pictures from its priors."""
+def export_networks(networks: Hierarchy, names: Iterable[str]) -> IntegerNetworks:
+    """Export networks by name. Units suit what these see while the model draws pictures from its priors."""
     seen = _inputs(networks)
     return {
-        name: ExactPiece(export(networks.layers_of(name), seen[name], networks.output_fractions(name)))
+        name: IntegerNetwork(export(networks.layers_of(name), seen[name], networks.output_fractions(name)))
         for name in names
     }
 
 
-def pieces_state(pieces: Mapping[str, ExactPiece]) -> dict[str, Tensor]:
-    """Every integer of the twins, by piece and name. Tables of functions, of which many are equal, have numbers there,
-    and stand once under `functions`.
+def networks_state(networks: Mapping[str, IntegerNetwork]) -> dict[str, Tensor]:
+    """Return every integer by network and name. Tables of functions, of which many are equal, have numbers there, and
+    stand once under `functions`.
     """
     state: dict[str, Tensor] = {}
     tables: list[Tensor] = []
-    for name, piece in pieces.items():
-        for key, value in piece.network.state().items():
+    for name, network in networks.items():
+        for key, value in network.network.state().items():
             if key.endswith(TABLE):
                 known = next((k for k, table in enumerate(tables) if torch.equal(table, value)), len(tables))
                 tables += [value] if known == len(tables) else []
@@ -76,30 +72,30 @@ def pieces_state(pieces: Mapping[str, ExactPiece]) -> dict[str, Tensor]:
     return state | {f"{FUNCTIONS}{k}": table for k, table in enumerate(tables)}
 
 
-def pieces_from_state(networks: Hierarchy, names: Iterable[str], state: Mapping[str, Tensor]) -> ExactPieces:
-    """The inverse of `pieces_state`; errors as `ExactNetwork.from_state`."""
-    pieces: ExactPieces = {}
+def networks_from_state(networks: Hierarchy, names: Iterable[str], state: Mapping[str, Tensor]) -> IntegerNetworks:
+    """Return networks from what `networks_state` gave; errors as `ExactNetwork.from_state`."""
+    found: IntegerNetworks = {}
     for name in names:
         own = part_of(state, f"{name}.")
         own |= {key: state[f"{FUNCTIONS}{int(value)}"] for key, value in own.items() if key.endswith(TABLE)}
-        pieces[name] = ExactPiece(ExactNetwork.from_state(networks.layers_of(name), own))
-    return pieces
+        found[name] = IntegerNetwork(ExactNetwork.from_state(networks.layers_of(name), own))
+    return found
 
 
-def implied_layers(networks: Hierarchy, pieces: Mapping[str, ExactPiece]) -> dict[str, Tensor]:
-    """The parameters that the twins stand for, in float32, by their names in `networks`."""
+def implied_layers(networks: Hierarchy, integer_networks: Mapping[str, IntegerNetwork]) -> dict[str, Tensor]:
+    """Return the parameters that integer networks stand for, in float32, by their names in `networks`."""
     names = {module: name for name, module in networks.named_modules()}
     implied: dict[str, Tensor] = {}
-    for piece, twin in pieces.items():
-        found = float_weights(twin.network)
-        for place, layer in enumerate(networks.layers_of(piece)):
+    for name, integer_network in integer_networks.items():
+        found = float_weights(integer_network.network)
+        for place, layer in enumerate(networks.layers_of(name)):
             if f"{place}.weight" in found:
                 implied |= _parameters(layer, names[layer], found[f"{place}.weight"], found[f"{place}.bias"])
     return implied
 
 
 def _parameters(layer: Any, name: str, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    """Of a layer with this weight and bias, by name."""
+    """Return the parameters of a layer with this weight and bias, by name."""
     of_bias = {} if layer.bias is None else {f"{name}.bias": bias}
     if not parametrize.is_parametrized(layer, "weight"):
         return {f"{name}.weight": weight} | of_bias
@@ -109,15 +105,15 @@ def _parameters(layer: Any, name: str, weight: Tensor, bias: Tensor) -> dict[str
 
 @torch.no_grad()
 def _inputs(networks: Hierarchy) -> dict[str, Tensor]:
-    """What each piece gets while z is drawn from the priors, by name."""
+    """Return what each network gets while z is drawn from the priors, by name."""
     seen: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(0)
     device = next(networks.parameters()).device
 
-    def watched(name: str, piece: Piece) -> Piece:
+    def watched(name: str, network: Network) -> Network:
         def run(value: Tensor) -> Tensor:
             seen[name] = value
-            return piece(value)
+            return network(value)
 
         return run
 
@@ -126,42 +122,50 @@ def _inputs(networks: Hierarchy) -> dict[str, Tensor]:
         noise = torch.randn(prior.mean.shape, generator=generator).to(prior.mean)
         return prior.mean + noise * networks.scale_map.trained(prior.spread)
 
-    pieces = {name: watched(name, piece) for name, piece in networks.trained.items()}
+    watching = {name: watched(name, network) for name, network in networks.trained.items()}
     like = torch.zeros(EXAMPLE_PICTURES, 1, device=device)
-    networks.rehearse(pieces, like, _example_size(networks), from_prior)
+    side = -(-EXAMPLE_SIDE // networks.stride) * networks.stride
+    networks.rehearse(watching, like, (side, side), from_prior)
     return seen
 
 
-def _example_size(networks: Hierarchy) -> ImageSize:
-    side = -(-EXAMPLE_SIDE // networks.stride) * networks.stride
-    return side, side
+class ReceiverState(NamedTuple):
+    """What a receiver computes with, in integers.
 
+    expected_kl: of each level (C,), in 1 / `EXPECTED_KL_UNIT` nat at a position. constants: by name.
+    """
 
-class Derived(NamedTuple):
-    """expected_kl: of each level (C,) int64, in 1 / `KL_UNIT` nat at a position. constants: integers by name."""
-
-    pieces: ExactPieces
+    integer_networks: IntegerNetworks
     expected_kl: tuple[Tensor, ...]
     constants: dict[str, Tensor]
 
     def state(self) -> dict[str, Tensor]:
-        parts = {f"pieces.{name}": value for name, value in pieces_state(self.pieces).items()}
+        """Return all of it, by the names that models are stored with."""
+        parts = {f"pieces.{name}": value for name, value in networks_state(self.integer_networks).items()}
         parts |= {f"expected_kl.{level}": value for level, value in enumerate(self.expected_kl)}
         parts |= {f"constants.{name}": value for name, value in self.constants.items()}
         return {f"exact.{name}": value for name, value in parts.items()}
 
     @classmethod
-    def from_state(cls, networks: Hierarchy, names: Sequence[str], state: Mapping[str, Tensor]) -> Derived:
-        """The inverse of `state`; errors as `ExactNetwork.from_state`."""
+    def from_state(cls, networks: Hierarchy, names: Sequence[str], state: Mapping[str, Tensor]) -> ReceiverState:
+        """Return what `state` was made of; errors as `ExactNetwork.from_state`."""
         exact = part_of(state, "exact.")
         expected = tuple(exact[f"expected_kl.{level}"] for level in range(len(networks.channels)))
-        pieces = pieces_from_state(networks, names, part_of(exact, "pieces."))
-        return cls(pieces, expected, part_of(exact, "constants."))
+        found = networks_from_state(networks, names, part_of(exact, "pieces."))
+        return cls(found, expected, part_of(exact, "constants."))
 
-
-def derive(
-    networks: Hierarchy, names: Sequence[str], expected_kl: Sequence[Tensor], constants: Mapping[str, Tensor]
-) -> Derived:
-    """names: of the pieces that get integer twins. expected_kl: nats."""
-    units = tuple((values.detach().cpu().double() * KL_UNIT).round().clamp_min(1).long() for values in expected_kl)
-    return Derived(export_pieces(networks, names), units, {name: value.clone() for name, value in constants.items()})
+    @classmethod
+    def derived(
+        cls,
+        networks: Hierarchy,
+        names: Sequence[str],
+        expected_kl: Sequence[Tensor],
+        constants: Mapping[str, Tensor],
+    ) -> ReceiverState:
+        """Export networks and round averages. names: of the networks. expected_kl: nats."""
+        units = (values.detach().cpu().double() * EXPECTED_KL_UNIT for values in expected_kl)
+        return cls(
+            export_networks(networks, names),
+            tuple(values.round().clamp_min(1).long() for values in units),
+            {name: value.clone() for name, value in constants.items()},
+        )
