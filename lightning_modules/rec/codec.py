@@ -34,7 +34,7 @@ FIRST_KL = 0.1
 
 
 class Pass(NamedTuple):
-    """What networks make of a batch in floating point. state: of `generate`. kl: of each level, (B, C, h, w) nats."""
+    """One pass of a batch through the networks. state: of `generate`. kl: of each level, (B, C, h, w) nats."""
 
     state: Tensor
     kl: list[Tensor]

@@ -45,15 +45,15 @@ class RecModule(TrainedModule):
         self.codec.fresh = False
 
     def first_batches(self) -> Any:
-        """Of training, uint8."""
+        """Return those of training, uint8."""
         return getattr(self.trainer, "datamodule").train_dataloader()  # noqa: B009 (set by a connector)
 
     def warm_up(self, x: Tensor) -> None:
-        """One pass through every layer."""
+        """Run a batch through every layer."""
         self.codec.estimate_from(x, self.codec.observe(x, analytic, torch.randn_like).state, torch.zeros(len(x)))
 
     def log_terms(self, terms: dict[str, Tensor]) -> None:
-        """When the logger takes this step's values."""
+        """Log values when the logger takes this step's."""
         if self.is_logging_step():
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
 
@@ -71,7 +71,7 @@ class LosslessModule(RecModule):
         self.free_nats = free_nats
 
     def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
-        """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
+        """Return the mean loss of a batch x (B, 3, H, W) in [0, 1]."""
         del batch_idx
         found = self.codec.observe(x, sampled_kl, torch.randn_like)
         self.codec.remember_kl(found.kl, self.kl_momentum)
@@ -97,12 +97,12 @@ class DigitModule(RecModule):
         self.anneal_steps, self.even_from, self.sharpness = anneal_steps, even_from, sharpness
 
     def weights(self, step: int, dimensions: int) -> tuple[float, float]:
-        """Of the KL, and evenness."""
+        """Return the weight of the KL, and evenness."""
         progress = step / self.anneal_steps
         return min(1.0, progress), min(max(progress - self.even_from, 0.0), float(dimensions))
 
     def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
-        """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
+        """Return the mean loss of a batch x (B, 3, H, W) in [0, 1]."""
         del batch_idx
         found = self.codec.observe(x, analytic, torch.randn_like)
         self.codec.remember_kl(found.kl, self.kl_momentum)
@@ -126,7 +126,7 @@ class LossyModule(RecModule):
         self.distortion = distortion
 
     def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
-        """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
+        """Return the mean loss of a batch x (B, 3, H, W) in [0, 1]."""
         del batch_idx
         found = self.codec.observe(x, analytic, torch.randn_like)
         self.codec.remember_kl(found.kl, self.kl_momentum)
@@ -138,11 +138,11 @@ class LossyModule(RecModule):
 
 
 SCALES = 5
-"""Of MS-SSIM, each with exponent 1, as in iREC's training."""
+"""Scales of MS-SSIM, each with exponent 1, as in iREC's training."""
 
 
 def kl_with_free_nats(kl: Sequence[Tensor], free: float) -> Tensor:
-    """Nats per image, a scalar: each channel's mean over the batch counts as `free` nats at least.
+    """Return nats per image, a scalar: each channel's mean over the batch counts as `free` nats at least.
 
     kl: of each level, (B, C, h, w). (Kingma et al. 2016, section 2.2; the mean, not each picture, is bounded.)
     """
@@ -151,7 +151,7 @@ def kl_with_free_nats(kl: Sequence[Tensor], free: float) -> Tensor:
 
 
 def evened_kl(kl: Tensor, weight: float, evenness: float, sharpness: float) -> Tensor:
-    """(weight - evenness / D) sum of kl + evenness * log-sum-exp of (sharpness kl) / sharpness, a scalar.
+    """Return (weight - evenness / D) sum of kl + evenness * log-sum-exp of (sharpness kl) / sharpness, a scalar.
 
     kl: (D,) nats. The second term is the largest of them, softly, times evenness: with D of it a model does best when
     all dimensions hold alike. (The loss of iREC's MNIST code.)
@@ -161,12 +161,12 @@ def evened_kl(kl: Tensor, weight: float, evenness: float, sharpness: float) -> T
 
 
 def mean_squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
-    """(B,) on the scale of 0 ... 255."""
+    """Return the mean squared error (B,) on the scale of 0 ... 255."""
     return mse_255(x, x_hat)
 
 
 def structural_error(x: Tensor, x_hat: Tensor) -> Tensor:
-    """(B,) 255 (1 - MS-SSIM); sides of 161 pixels at least."""
+    """Return 255 (1 - MS-SSIM), (B,); sides of 161 pixels at least."""
     similarity: Tensor = multiscale_structural_similarity_index_measure(
         x_hat.float(), x.float(), reduction="none", data_range=1.0, betas=(1.0,) * SCALES, normalize="relu"
     )

@@ -1,1 +1,1 @@
-"""What relative entropy coding writes into files."""
+"""Files of relative entropy coding."""

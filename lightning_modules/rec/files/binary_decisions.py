@@ -20,7 +20,7 @@ Int32s = NDArray[np.int32]
 
 MASS_BITS = 30
 LEAST_MASS = 1 << 6
-"""Of a value: 2^-24."""
+"""The mass that every value keeps, 2^-24."""
 
 Below = Callable[[Int64s], Int64s]
 """(N,) values 0 ... 2^bits -> mass of what is below each, under the law of its place: 0 and 2^MASS_BITS at the ends."""
@@ -34,13 +34,13 @@ class Decisions(NamedTuple):
 
     @property
     def bits(self) -> float:
-        """What they cost."""
+        """Return their cost."""
         chosen = np.where(self.decision == 1, self.frequencies[:, 1], self.frequencies[:, 0])
         return -float(np.log2(chosen / TOTAL).sum())
 
 
 def decided(values: Int64s, bits: int, below: Below) -> Iterator[Decisions]:
-    """What stands for N values in 0 ... 2^bits - 1."""
+    """Yield the decisions that stand for N values in 0 ... 2^bits - 1."""
     low = np.zeros_like(values)
     for half in halves(bits):
         decision = (values - low >= half).astype(np.int32)
@@ -49,14 +49,14 @@ def decided(values: Int64s, bits: int, below: Below) -> Iterator[Decisions]:
 
 
 def put(stack: AnsStack, pushed: list[Decisions]) -> float:
-    """All of them, so that the first is popped first; their cost in bits."""
+    """Push all of them, so that the first is popped first; return their cost in bits."""
     for one in reversed(pushed):
         stack.push_rows(one.decision, one.frequencies)
     return sum(one.bits for one in pushed)
 
 
 def pop(stack: AnsStack, count: int, bits: int, below: Below) -> Int64s:
-    """(count,) values, whatever is on the stack; see `AnsStack.is_exhausted`."""
+    """Pop values (count,), whatever is on the stack; see `AnsStack.is_exhausted`."""
     low = np.zeros(count, dtype=np.int64)
     for half in halves(bits):
         low = low + half * stack.pop_rows(frequencies(low, half, below))
@@ -68,7 +68,7 @@ def halves(bits: int) -> Iterator[int]:
 
 
 def frequencies(low: Int64s, half: int, below: Below) -> Int32s:
-    """(N, 2) of the lower and the upper half of the values low ... low + 2 half - 1, of sum 2^24."""
+    """Return frequencies (N, 2) of the two halves of the values low ... low + 2 half - 1, of sum 2^24."""
     start, middle, end = (below(low + k * half) for k in range(3))
     upper = (((end - middle) << PRECISION) // (end - start)).clip(1, TOTAL - 1)
     return np.stack([TOTAL - upper, upper], axis=1).astype(np.int32)

@@ -116,7 +116,7 @@ class GridModel:
 
 
 class PictureBits(NamedTuple):
-    """What a picture costs in bits, `back` negative. low: words below the state when least was on the stack."""
+    """The cost of a picture in bits, `back` negative. low: words below the state when least was on the stack."""
 
     bits: dict[str, float]
     low: int

@@ -23,7 +23,7 @@ from lightning_modules.rec.models.resnet_vae import ResNetVAE
 from lightning_modules.records import Chain, Coded, CodedPack, ImageSize, Integers, Section
 
 SPARE_WORDS = 64
-"""Of the seeded words, beyond what draws take if posteriors say nothing."""
+"""Seeded words beyond what draws take if posteriors say nothing."""
 
 
 class PictureSection(NamedTuple):
@@ -49,7 +49,7 @@ def chain_of(sections: Sequence[Section]) -> Chain | None:
 
 
 class BitsBackFiles:
-    """Writes and reads the sections of one model. pixels: how they go onto the stack; other arguments as `SampleFiles`.
+    """Writes and reads sections of one model. pixels: how they go onto the stack; other arguments as `SampleFiles`.
 
     In all methods, pictures are (1, 3, H, W), and bounds are bits that each is to be compared with.
     """

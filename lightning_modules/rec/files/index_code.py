@@ -25,14 +25,14 @@ MAX_ENTRIES = 1 << 20
 
 
 class IndexCode(Protocol):
-    """How indices 0, 1, 2, ... go onto the stack. What is pushed last is popped first."""
+    """A code for indices 0, 1, 2, ... What is pushed last is popped first."""
 
     def push(self, stack: AnsStack, indices: NDArray[np.int64]) -> None: ...
 
     def pop(self, stack: AnsStack, count: int) -> NDArray[np.int64]: ...
 
     def bits(self, indices: NDArray[np.int64]) -> float:
-        """What `push` spends on them."""
+        """Return the bits that `push` spends on them."""
 
 
 class TableCode:
@@ -52,14 +52,14 @@ class TableCode:
 
 
 class UniformCode(TableCode):
-    """num_candidates: indices below it are equally likely."""
+    """A code for equally likely indices below num_candidates."""
 
     def __init__(self, *, num_candidates: int) -> None:
         super().__init__(uniform_table(num_candidates))
 
 
 class ZipfCode(TableCode):
-    """num_candidates: where the law is cut. kl_per_variable: nominal, in nats: what both sides know of I."""
+    """A code that favours small indices. num_candidates: where the law is cut. kl_per_variable: nominal nats, for I."""
 
     def __init__(self, *, num_candidates: int, kl_per_variable: float) -> None:
         super().__init__(zipf_table(num_candidates, kl_per_variable))
@@ -67,14 +67,14 @@ class ZipfCode(TableCode):
 
 @lru_cache(maxsize=64)
 def uniform_table(num_candidates: int) -> CodingTables:
-    """One table of equal frequencies, from 0."""
+    """Return one table of equal frequencies, from 0."""
     _check(num_candidates)
     return one_table(portable_frequencies(np.ones(num_candidates)))
 
 
 @lru_cache(maxsize=64)
 def zipf_table(num_candidates: int, kl_per_variable: float) -> CodingTables:
-    """One table of i^-lambda, i = 1 ... num_candidates, for the index i - 1."""
+    """Return one table of i^-lambda, i = 1 ... num_candidates, for the index i - 1."""
     _check(num_candidates)
     information = kl_per_variable / math.log(2.0)
     exponent = 1.0 + 1.0 / (information + math.log2(math.e) / math.e + 1.0)
@@ -88,7 +88,7 @@ def _check(num_candidates: int) -> None:
 
 
 def portable_frequencies(weights: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Frequencies in proportion to weights, largest first or nearly so, and one unit for the escape.
+    """Return frequencies in proportion to weights, largest first or nearly so, and one unit for the escape.
 
     Each entry has a unit, the others are dealt out rounding down, and what that leaves goes to the first entries.
     """
@@ -102,5 +102,5 @@ def portable_frequencies(weights: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def one_table(frequencies: NDArray[np.int64]) -> CodingTables:
-    """From 0."""
+    """Return frequencies as one table, from 0."""
     return CodingTables(frequencies.astype(np.int32), np.array([0, len(frequencies)]), np.zeros(1, dtype=np.int64))

@@ -28,7 +28,7 @@ from lightning_modules.rec.models.pixel_likelihood import (
 )
 
 UNIT = 1 << MEAN_BITS
-"""Of a grey level."""
+"""Steps of a grey level."""
 DECISIONS = 8
 LEAST_SCALE, MOST_SCALE = int(LEAST_LOG_SCALE * 2**LOG_SCALE_BITS), int(MOST_LOG_SCALE * 2**LOG_SCALE_BITS)
 COUPLING_LIMIT = int(MOST_COUPLING * 2**COUPLING_BITS)
@@ -50,7 +50,7 @@ class IntegerLaw(NamedTuple):
         return IntegerLaw(_bounded_mean(self.mean), self.log_scale.clip(LEAST_SCALE, MOST_SCALE), coupling)
 
     def mean_of(self, channel: int, values: Sequence[Int64s]) -> Int64s:
-        """(N,) of a channel, given the values of those before it."""
+        """Return the means (N,) of a channel, given the values of those before it."""
         if self.coupling is None or channel == 0:
             return self.mean[channel]
         first = channel - 1  # couplings: of G by R, of B by R, of B by G
@@ -71,7 +71,7 @@ def push_pixels(stack: AnsStack, values: Int64s, law: IntegerLaw) -> float:
 
 
 def pop_pixels(stack: AnsStack, channels: int, law: IntegerLaw) -> Int64s:
-    """The inverse: (channels, N), whatever is on the stack; see `AnsStack.is_exhausted`."""
+    """Pop values (channels, N), whatever is on the stack; see `AnsStack.is_exhausted`."""
     law = law.bounded()
     values: list[Int64s] = []
     for channel in range(channels):
@@ -81,7 +81,7 @@ def pop_pixels(stack: AnsStack, channels: int, law: IntegerLaw) -> Int64s:
 
 
 class _Masses:
-    """mean, log_scale: (N,) of one channel's law."""
+    """The masses of one channel's law. mean, log_scale: (N,)."""
 
     def __init__(self, mean: Int64s, log_scale: Int64s) -> None:
         used, keys = np.unique(log_scale, return_inverse=True)
@@ -90,7 +90,7 @@ class _Masses:
         self._mean = mean
 
     def below(self, value: Int64s) -> Int64s:
-        """Mass of what is below `value`, 0 ... 256, in 2^-MASS_BITS."""
+        """Return the mass of what is below `value`, 0 ... 256, in 2^-MASS_BITS."""
         edge = UNIT * value - UNIT // 2 - self._mean
         inner = self._table[self._keys, edge.clip(-REACH, REACH) + REACH].astype(np.int64)
         inner = np.where(value == 0, 0, np.where(value == LEVELS, self._whole, inner))
@@ -103,7 +103,7 @@ class _Masses:
 
 @cache
 def _cumulative(log_scale: int) -> NDArray[np.int32]:
-    """(2 REACH + 1,) the logistic distribution function at multiples of 1 / UNIT level, less what all values keep."""
+    """Return the logistic distribution function at 2 REACH + 1 multiples of 1 / UNIT, less what all values keep."""
     width = float(exp(np.array([-log_scale / 2**LOG_SCALE_BITS]))[0])
     distance = np.arange(-REACH, REACH + 1) / UNIT
     whole = (1 << MASS_BITS) - LEAST_MASS * LEVELS

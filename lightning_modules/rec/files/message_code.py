@@ -25,7 +25,7 @@ from lightning_modules.rec.samplers.index_coder import Message
 from lightning_modules.rec.samplers.schedule import MAX_VARIABLES, Schedule
 
 MEANS = tuple(2.0 ** (k - 8) * part for k in range(20) for part in (1.0, 1.1875, 1.4140625, 1.6796875))
-"""Of the tables: four to an octave, from 2^-8 to 2^12."""
+"""Means of the tables: four to an octave, from 2^-8 to 2^12."""
 BORDERS = tuple(0.5 * (MEANS[k] + MEANS[k + 1]) for k in range(len(MEANS) - 1))
 SHAPE = 8.0
 """Blocks differ by 1 / sqrt(SHAPE) of their mean besides what counting does."""
@@ -37,7 +37,7 @@ TRUST = 4.0
 
 
 class MessageBits(NamedTuple):
-    """What a level's message costs."""
+    """The cost of a level's message in bits."""
 
     schedules: float
     counts: float
@@ -45,13 +45,13 @@ class MessageBits(NamedTuple):
 
 
 class Richness:
-    """How much more variables than expected a picture's blocks have had so far, level after level."""
+    """Counts how many more variables than expected a picture's blocks have had so far, level after level."""
 
     def __init__(self) -> None:
         self.found = self.expected = TRUST
 
     def key(self, expected: float) -> int:
-        """Of the table for a block that is expected to have so many variables."""
+        """Return the number of the table for a block that is expected to have so many variables."""
         return bisect_right(BORDERS, expected * (self.found / self.expected))
 
     def see(self, expected: float, count: int) -> None:
@@ -59,7 +59,7 @@ class Richness:
         self.expected += expected
 
     def keys(self, expected: Sequence[float], counts: Sequence[int]) -> list[int]:
-        """Of blocks whose numbers are known; they count as seen."""
+        """Return the tables' numbers for blocks whose variables are known; they count as seen."""
         keys = []
         for mean, count in zip(expected, counts, strict=True):
             keys.append(self.key(mean))
@@ -74,7 +74,7 @@ def push_messages(
     schedule: Schedule,
     code: IndexCode,
 ) -> tuple[AnsStack, list[MessageBits]]:
-    """All levels, so that the first is popped first; the stack to go on with, and what each level costs.
+    """Push all levels, so that the first is popped first; return the stack to go on with, and costs of each level.
 
     expected: variables of each block of each level.
     """
@@ -96,7 +96,7 @@ def push_messages(
 def pop_message(
     stack: AnsStack, expected: Sequence[float], richness: Richness, schedule: Schedule, code: IndexCode
 ) -> tuple[AnsStack, Message]:
-    """One level. Raises `DamagedFile`."""
+    """Pop one level. Raises `DamagedFile`."""
     used, choices = _pop_schedules(stack, len(expected), schedule)
     serial = SerialStack(stack)
     counts: list[int] = []
@@ -119,7 +119,7 @@ def _least_index_bits(code: IndexCode) -> float:
 
 
 def _push_schedules(stack: AnsStack, message: Message, schedule: Schedule) -> float:
-    """One number for all blocks that have variables if it is the same, else one for each block; its cost."""
+    """Push one number for all blocks that have variables if it is the same, else one for each; return the cost."""
     bits = _choice_bits(schedule)
     if not bits:
         return 0.0
@@ -150,14 +150,14 @@ def _choice_bits(schedule: Schedule) -> int:
 
 @cache
 def count_tables() -> CodingTables:
-    """One negative binomial law for each of MEANS, from 0."""
+    """Return one negative binomial law for each of MEANS, from 0."""
     tables = [portable_frequencies(_negative_binomial(mean)) for mean in MEANS]
     starts = np.cumsum([0, *(len(table) for table in tables)])
     return CodingTables(np.concatenate(tables).astype(np.int32), starts, np.zeros(len(tables), dtype=np.int32))
 
 
 def _negative_binomial(mean: float) -> NDArray[np.float64]:
-    """P(k + 1) = P(k) (k + SHAPE) / (k + 1) mean / (mean + SHAPE), up to a factor."""
+    """Return P up to a factor: P(k + 1) = P(k) (k + SHAPE) / (k + 1) mean / (mean + SHAPE)."""
     length = min(LONGEST_TABLE, int(REACH * mean) + 16)
     share = mean / (mean + SHAPE)
     masses = [1.0]

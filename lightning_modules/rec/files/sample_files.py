@@ -36,7 +36,7 @@ LN2 = math.log(2.0)
 
 
 class Contents(Protocol):
-    """What a file holds of a picture besides samples of its latents, and what its receiver knows in the end."""
+    """The contents of a file besides samples of latents, and all that its receiver knows in the end."""
 
     def is_gray(self, x: Tensor) -> bool:
         """Return whether one channel of a picture (1, 3, H, W) is coded for all."""

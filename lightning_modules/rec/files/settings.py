@@ -107,7 +107,7 @@ def sample_settings(coder: IndexCoder, *, is_zipf: bool, block_kl: float, block_
 
 
 def split(payload: bytes) -> tuple[SampleSettings, bytes]:
-    """SampleSettings, and the coded words behind them. Raises `DamagedFile`."""
+    """Return settings, and the coded words behind them. Raises `DamagedFile`."""
     if len(payload) < _FIXED.size:
         raise damaged("a section of indices is cut off")
     kinds, candidates, block_kl = _FIXED.unpack_from(payload)
@@ -144,7 +144,7 @@ def usual(num_candidates: int) -> tuple[int, int, int]:
 
 
 class BitsBackSettings(NamedTuple):
-    """What a file of bits-back coding says. bits: a latent has 2^bits cells. gray: as of `SampleSettings`.
+    """Settings of a file of bits-back coding. bits: a latent has 2^bits cells. gray: as of `SampleSettings`.
 
     link: of a file that is one of a chain.
     """
@@ -165,7 +165,7 @@ def is_back(payload: bytes) -> bool:
 
 
 def split_back(payload: bytes) -> tuple[BitsBackSettings, bytes]:
-    """SampleSettings, and the coded words behind them. Raises `DamagedFile`."""
+    """Return settings, and the coded words behind them. Raises `DamagedFile`."""
     if len(payload) < 2 or payload[0] & ~(_BACK | _GRAY | _LAST) or not 1 <= payload[1] <= MOST_CELL_BITS:
         raise damaged("a bits-back section asks for what none has")
     link, words = Link.split(payload[2:]) if payload[0] & _LAST else (None, payload[2:])

@@ -25,7 +25,7 @@ from lightning_modules.records import ImageSize
 
 
 class Prior(NamedTuple):
-    """Of one level, (B, C, h, w) each. spread: what `ScaleMap` makes a standard deviation of.
+    """The prior of one level, (B, C, h, w) each. spread: what `ScaleMap` makes a standard deviation of.
 
     context: what else of the generative side a posterior is computed with.
     """
@@ -73,9 +73,10 @@ SOFTPLUS = ScaleMap(lambda spread: F.softplus(spread) + LEAST_DEVIATION, _portab
 
 
 class Hierarchy(nn.Module, ABC):
-    """scale_map: of all priors and posteriors. stride: pictures are continued to multiples of it.
+    """A variational autoencoder with levels of latents. stride: pictures are continued to multiples of it.
 
-    channels: C of each level, in the order in which they are drawn. pieces: the networks that a receiver needs.
+    scale_map: of all priors and posteriors. channels: C of each level, in the order in which they are drawn.
+    pieces: the networks that a receiver needs.
     """
 
     scale_map: ClassVar[ScaleMap]
@@ -85,38 +86,38 @@ class Hierarchy(nn.Module, ABC):
 
     @property
     def trained(self) -> dict[str, Network]:
-        """The pieces themselves, by name."""
+        """Return the networks that are trained, by name."""
         return dict(self.pieces.items())
 
     def layers_of(self, piece: str) -> nn.Sequential:
         return cast(nn.Sequential, self.trained[piece])
 
     def outputs_of(self, piece: str) -> int:
-        """Channels that a piece gives: those of its last layer, a convolution."""
+        """Return the channels that a network gives: those of its last layer, a convolution."""
         outputs: int = list(self.layers_of(piece))[-1].out_channels  # type: ignore[assignment]
         return outputs
 
     @abstractmethod
     def latent_sizes(self, size: ImageSize) -> list[ImageSize]:
-        """(h, w) of each level for a picture of this size, a multiple of the stride."""
+        """Return (h, w) of each level for a picture of this size, a multiple of the stride."""
 
     @abstractmethod
     def infer(self, x: Tensor) -> Sequence[Tensor]:
-        """(B, 3, H, W) in [0, 1] -> what `posterior` needs of it, for each level."""
+        """Return what `posterior` needs of x (B, 3, H, W) in [0, 1], for each level."""
 
     @abstractmethod
     def posterior(self, level: int, feature: Tensor, prior: Prior) -> Gaussian:
-        """q of a level, whose prior was computed with the z of the levels before."""
+        """Return q of a level, whose prior was computed with the z of the levels before."""
 
     @abstractmethod
     def generate(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
-        """What pictures of a size, a multiple of the stride, are made of.
+        """Return the state that pictures of a size, a multiple of the stride, are made of.
 
         like: (B, ...), of the device and type to compute in.
         """
 
     def output(self, pieces: Mapping[str, Network], state: Tensor) -> Tensor:
-        """What a receiver computes with pieces once all z are known; where there is no such piece, the state."""
+        """Return what a receiver computes once all z are known; where there is nothing to compute, the state."""
         del pieces
         return state
 
@@ -126,29 +127,29 @@ class Hierarchy(nn.Module, ABC):
 
     @abstractmethod
     def output_fractions(self, piece: str) -> Tensor:
-        """(D,) fractional bits of the outputs of a piece's integer network."""
+        """Return the fractional bits (D,) of the outputs of an integer network."""
 
 
 def analytic_kl(posterior: Gaussian, prior: Gaussian) -> Tensor:
-    """KL(q || p) in nats, elementwise."""
+    """Return KL(q || p) in nats, elementwise."""
     ratio = posterior.std / prior.std
     shift = (posterior.mean - prior.mean) / prior.std
     return 0.5 * (ratio.square() + shift.square() - 1.0) - ratio.log()
 
 
 def sampled_kl(posterior: Gaussian, prior: Gaussian, z: Tensor) -> Tensor:
-    """log q(z) - log p(z) in nats, elementwise."""
+    """Return log q(z) - log p(z) in nats, elementwise."""
     from_q, from_p = (z - posterior.mean) / posterior.std, (z - prior.mean) / prior.std
     return 0.5 * (from_p.square() - from_q.square()) + (prior.std / posterior.std).log()
 
 
 def analytic(posterior: Gaussian, prior: Gaussian, z: Tensor) -> Tensor:
-    """A `KL` that no sample adds noise to."""
+    """Compute a `KL` that no sample adds noise to."""
     del z
     return analytic_kl(posterior, prior)
 
 
 def fixed_noise() -> Callable[[Tensor], Tensor]:
-    """Standard normal numbers of a tensor's shape, the same ones after each call of this."""
+    """Return what draws standard normal numbers like a tensor, the same ones after each call of this."""
     generator = torch.Generator().manual_seed(0)
     return lambda like: torch.randn(like.shape, generator=generator).to(like)

@@ -36,7 +36,7 @@ NUMPYS = {"_reconstruct": np.empty(0).__reduce__()[0], "scalar": np.float32(0)._
 
 
 def hilloc_weights(path: Path) -> dict[str, Tensor]:
-    """The state of a `LosslessCodec` with a shared scale. Raises `CodingError` for another kind of file."""
+    """Return the state of a `LosslessCodec` with a shared scale. Raises `CodingError` for another kind of file."""
     arrays = read_arrays(path)
     try:
         return converted(arrays)
@@ -45,7 +45,7 @@ def hilloc_weights(path: Path) -> dict[str, Tensor]:
 
 
 def converted(arrays: Arrays) -> dict[str, Tensor]:
-    """From their variables by name to ours."""
+    """Convert their variables by name to ours."""
     depth = sum(LAYER.fullmatch(name) is not None for name in arrays)
     width = arrays["model/x_enc/V:0"].shape[-1]
     latents = arrays["model/IAF_0_0/down_conv2/V:0"].shape[2] - width
@@ -86,7 +86,7 @@ def _block(arrays: Arrays, level: int, layer: str, width: int, latents: int) -> 
 
 
 def _outputs(variables: Variables, parts: list[slice]) -> Variables:
-    """Some output channels of a convolution."""
+    """Return some output channels of a convolution."""
     kernel, gain, bias = (np.concatenate([one[..., part] for part in parts], axis=-1) for one in variables)
     return kernel, gain, bias
 
@@ -103,7 +103,7 @@ def _convolution(
 
 
 def _last(kernel: NDArray[np.float32], gain: NDArray[np.float32], bias: NDArray[np.float32]) -> dict[str, Tensor]:
-    """The transposed convolution: its effective kernel, as a direction and its norms."""
+    """Convert the transposed convolution: its effective kernel, as a direction and its norms."""
     norms = np.sqrt(np.square(kernel).sum((0, 1, 2), keepdims=True))
     weight = torch.from_numpy((np.exp(gain)[None, None, :, None] * kernel / norms).transpose(3, 2, 0, 1).copy())
     log_gain = weight.square().sum((0, 2, 3)).sqrt().log()
@@ -112,7 +112,7 @@ def _last(kernel: NDArray[np.float32], gain: NDArray[np.float32], bias: NDArray[
 
 
 def read_arrays(path: Path) -> Arrays:
-    """The dictionary in a `.npy` file. Nothing in the file is run."""
+    """Return the dictionary in a `.npy` file. Nothing in the file is run."""
     try:
         with path.open("rb") as file:
             np.lib.format.read_magic(file)

@@ -130,7 +130,7 @@ def _inputs(networks: Hierarchy) -> dict[str, Tensor]:
 
 
 class ReceiverState(NamedTuple):
-    """What a receiver computes with, in integers.
+    """All that a receiver computes with, in integers.
 
     expected_kl: of each level (C,), in 1 / `EXPECTED_KL_UNIT` nat at a position. constants: by name.
     """

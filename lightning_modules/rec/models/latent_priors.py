@@ -30,13 +30,13 @@ Encode = Callable[[Tensor], Gaussian]
 
 
 class LatentPrior(nn.Module):
-    """has_files: samples under it can be coded."""
+    """A prior of latents. has_files: samples under it can be coded."""
 
     has_files: ClassVar[bool]
 
     @abstractmethod
     def kl(self, under_normal: KL, noise: Noise, encode: Encode) -> KL:
-        """Nats of a posterior over this prior. under_normal: the same over the standard normal."""
+        """Return nats of a posterior over this prior. under_normal: the same over the standard normal."""
 
 
 class StandardNormal(LatentPrior):
@@ -95,7 +95,7 @@ class Energy(LatentPrior):
         self.register_buffer("num_proposals", torch.tensor(proposals))
 
     def kl(self, under_normal: KL, noise: Noise, encode: Encode) -> KL:
-        """What the energy adds is shared equally by the dimensions. The other K - 1 samples are the same for all z."""
+        """Share what the energy adds equally by the dimensions. The other K - 1 samples are the same for all z."""
         del encode
 
         def nats(q: Gaussian, p: Gaussian, z: Tensor) -> Tensor:
@@ -107,24 +107,24 @@ class Energy(LatentPrior):
 
 
 def log_gain(own: Tensor, others: Tensor) -> Tensor:
-    """U + log K - logsumexp(U, U_1 ... U_(K-1)) in nats, of each energy of `own`, any shape. others: (K - 1,)."""
+    """Return U + log K - logsumexp(U, U_1 ... U_(K-1)) in nats for each energy U of `own`. others: (K - 1,)."""
     of_all = torch.logaddexp(own, torch.logsumexp(others, 0))
     return own + math.log(len(others) + 1) - of_all
 
 
 def log_normal(z: Tensor, law: Gaussian) -> Tensor:
-    """Log-density in nats, elementwise."""
+    """Return the log-density in nats, elementwise."""
     return -0.5 * (((z - law.mean) / law.std).square() + LOG_TWO_PI) - law.std.log()
 
 
 def log_mixture(z: Tensor, means: Tensor, deviations: Tensor) -> Tensor:
-    """Log-density of (B, D, h, w) under K equally likely Gaussians in each dimension. means, deviations: (K, D)."""
+    """Return the log-density of (B, D, h, w) under K equally likely Gaussians. means, deviations: (K, D)."""
     components = Gaussian(means[:, None, :, None, None], deviations[:, None, :, None, None])
     return torch.logsumexp(log_normal(z, components), 0) - math.log(len(means))
 
 
 def latent_prior(settings: Mapping[str, Any], latents: int, pixels: int) -> LatentPrior:
-    """As conf/prior describes it. pixels: of a field."""
+    """Build a prior as conf/prior describes it. pixels: of a field."""
     match dict(settings):
         case {"kind": "standard_normal"}:
             return StandardNormal()
@@ -138,7 +138,7 @@ def latent_prior(settings: Mapping[str, Any], latents: int, pixels: int) -> Late
 
 
 def settings_in(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What `latent_prior` is to be given for named weights, those of a prior after `prior.`."""
+    """Return the settings of `latent_prior` for named weights, those of a prior after `prior.`."""
     if "prior.means" in state:
         return {"kind": "mixture", "components": len(state["prior.means"])}
     if "prior.pseudo_inputs" in state:

@@ -45,7 +45,7 @@ class StatisticsPair(nn.Module):
 
 
 class LossyVAE(Hierarchy):
-    """top: of the highest prior, the same at every position. synthesis: from what `generate` gives to a picture."""
+    """A lossy hierarchy. top: of the highest prior, equal at every position. synthesis: from a state to a picture."""
 
     scale_map = SOFTPLUS
     top: nn.Parameter
@@ -62,7 +62,7 @@ class LossyVAE(Hierarchy):
 
     @abstractmethod
     def statistics(self, level: int, feature: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
-        """Mean and spread of a posterior."""
+        """Return mean and spread of a posterior."""
 
     def output_fractions(self, piece: str) -> Tensor:
         return torch.full((self.outputs_of(piece),), PRIOR_BITS, dtype=torch.int32)
@@ -81,7 +81,7 @@ def top_prior(channels: int) -> nn.Sequential:
 
 
 class OneLevelVAE(LossyVAE):
-    """widths: one, of every layer and of z1."""
+    """A VAE of one level. widths: one, of every layer and of z1."""
 
     def __init__(self, *, widths: Sequence[int]) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class OneLevelVAE(LossyVAE):
 
 
 class TwoLevelVAE(LossyVAE):
-    """widths: of the transforms and z1, and of the hyper-transforms and z2. The model that the paper reports."""
+    """The VAE that the paper reports. widths: of transforms and z1, and of hyper-transforms and z2."""
 
     def __init__(self, *, widths: Sequence[int]) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class TwoLevelVAE(LossyVAE):
 
 
 class FourLevelVAE(LossyVAE):
-    """widths: at 1/16 and at 1/64."""
+    """A VAE of four levels. widths: at 1/16 and at 1/64."""
 
     def __init__(self, *, widths: Sequence[int]) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class FourLevelVAE(LossyVAE):
         return mean, spread
 
     def generate(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
-        """Each level's features reach all later ones."""
+        """Draw level by level; each level's features reach all later ones."""
         features = [pieces["top"](self._tiled_top(like, size))]
         prior, state = _prior(pieces["prior0"](features[0])), like
         for level, channels in enumerate(self.channels):
@@ -179,7 +179,7 @@ class FourLevelVAE(LossyVAE):
 
 
 def _priors(width: int, hyper: int) -> dict[str, nn.Module]:
-    """From a level's state to the next one's mean, spread and features."""
+    """Build what leads from a level's state to the next one's mean, spread and features."""
     fine_heads, coarse_heads = conv(width, 3 * width, 3), conv(hyper, 3 * hyper, 3)
     fine: list[nn.Module] = []
     for _ in range(2):
@@ -194,7 +194,7 @@ def _priors(width: int, hyper: int) -> dict[str, nn.Module]:
 
 
 def _merges(width: int, hyper: int) -> dict[str, nn.Module]:
-    """From z, its level's features and all earlier ones to the state, 1x1; and how earlier features come there."""
+    """Build what leads from z, its level's features and all earlier ones to the state, 1x1."""
     merges: dict[str, nn.Module] = {}
     for level, channels in enumerate((hyper, hyper, width, width)):
         merges[f"merge{level}"] = nn.Sequential(nn.ELU(), conv((2 + level) * channels, channels, 1))
@@ -241,7 +241,7 @@ class FourLevelInference(nn.Module):
 
 
 def _split_thirds(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread together, and features."""
+    """Return mean and spread, and features."""
     third = values.shape[1] // 3
     return values[:, : 2 * third], values[:, 2 * third :]
 

@@ -21,11 +21,11 @@ SIDE = 28
 LOGIT_BITS = 12
 """Fractional bits of logits in coding."""
 UNIT_SPREAD = math.log(math.expm1(1.0 - LEAST_DEVIATION))
-"""What `SOFTPLUS` makes 1 of."""
+"""The spread that `SOFTPLUS` makes 1 of."""
 
 
 class MnistVAE(Hierarchy):
-    """width: of hidden layers. latents: of a field."""
+    """A VAE of fields of 28x28 pixels. width: of hidden layers. latents: of a field."""
 
     scale_map = SOFTPLUS
 
@@ -39,11 +39,11 @@ class MnistVAE(Hierarchy):
         return [(size[0] // SIDE, size[1] // SIDE)]
 
     def infer(self, x: Tensor) -> Sequence[Tensor]:
-        """Of the first channel, black or white."""
+        """Return features of the first channel, black or white."""
         return [self.encoder(F.pixel_unshuffle(binarized(x).to(x), SIDE))]
 
     def encode(self, fields: Tensor) -> Gaussian:
-        """Posteriors (B, latents, h, w) of fields (B, 784, h, w), in [0, 1] and not necessarily black or white."""
+        """Return posteriors (B, latents, h, w) of fields (B, 784, h, w), in [0, 1], not only black or white."""
         return self._law(self.encoder(fields))
 
     def posterior(self, level: int, feature: Tensor, prior: Prior) -> Gaussian:
@@ -54,12 +54,12 @@ class MnistVAE(Hierarchy):
         return Gaussian(mean, self.scale_map.trained(spread))
 
     def generate(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
-        """z, (B, latents, h, w)"""
+        """Return z (B, latents, h, w)."""
         mean = like.new_zeros(len(like), self.channels[0], *self.latent_sizes(size)[0])
         return draw(0, Prior(mean, torch.full_like(mean, UNIT_SPREAD), mean))
 
     def output(self, pieces: Mapping[str, Network], state: Tensor) -> Tensor:
-        """Logits of white, (B, 1, 28 h, 28 w)."""
+        """Return logits of white, (B, 1, 28 h, 28 w)."""
         return F.pixel_shuffle(pieces["output"](state), SIDE)
 
     def output_fractions(self, piece: str) -> Tensor:
@@ -67,7 +67,7 @@ class MnistVAE(Hierarchy):
 
 
 def binarized(x: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> (B, 1, H, W) bool, whether the first channel is above a half."""
+    """Return whether the first channel of (B, 3, H, W) in [0, 1] is above a half, (B, 1, H, W)."""
     return x[:, :1] > 0.5
 
 

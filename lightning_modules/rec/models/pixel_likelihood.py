@@ -25,12 +25,12 @@ LOG_SCALE_BITS = 4
 """Coding takes logarithms of scales in multiples of 2^-LOG_SCALE_BITS."""
 COUPLING_BITS = 6
 LEAST_LOG_SCALE, MOST_LOG_SCALE = -3.0, 5.0
-"""Of a scale in grey levels."""
+"""Bounds of a scale's logarithm, in grey levels."""
 MOST_COUPLING = 4.0
 
 
 def log_mass(value: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """ln P(value), elementwise, without cancellation: F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)).
+    """Return ln P(value), elementwise, without cancellation: F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)).
 
     value: 0 ... 255.
     """
@@ -44,7 +44,7 @@ def log_mass(value: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
 
 
 class PixelLaw(NamedTuple):
-    """Of a picture's channels R, G, B, (B, 3, H, W) each: the law of one, given those before it.
+    """The laws of a picture's channels R, G, B, (B, 3, H, W) each: of one, given those before it.
 
     Channel c has the mean `mean` plus, for each channel before it, its `coupling` times what that channel's value is
     above its own mean. coupling: of G by R, of B by R, of B by G; None: all 0.
@@ -55,7 +55,7 @@ class PixelLaw(NamedTuple):
     coupling: Tensor | None = None
 
     def log_mass(self, value: Tensor) -> Tensor:
-        """ln P of a picture (B, 3, H, W) of grey levels, elementwise."""
+        """Return ln P of a picture (B, 3, H, W) of grey levels, elementwise."""
         return log_mass(value, self.conditional_mean(value), self.log_scale)
 
     def conditional_mean(self, value: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class PixelLikelihood(Protocol):
 
 
 def grey_mean(output: Tensor) -> Tensor:
-    """A network's pixels on the scale -1/2 ... 1/2, of which 1/256 is a grey level, as means in 0 ... 255."""
+    """Return pixels on the scale -1/2 ... 1/2, of which 1/256 is a grey level, as means in 0 ... 255."""
     return ((output + 0.5) * LEVELS - 0.5).clamp(0.0, LEVELS - 1.0)
 
 
@@ -121,5 +121,5 @@ LIKELIHOODS: dict[str, type[SharedScale] | type[OwnScales]] = {"shared_scale": S
 
 
 def is_gray(x: Tensor) -> bool:
-    """Whether all channels of (B, C, H, W) are equal, so that one says all."""
+    """Return whether all channels of (B, C, H, W) are equal, so that one says all."""
     return bool((x[:, :1] == x).all())

@@ -33,7 +33,7 @@ STATE_BITS = 16
 
 
 class ResNetVAE(Hierarchy):
-    """depth: blocks. width: channels of h. latent_width: channels of each block's z. outputs: those of the law."""
+    """A ResNet VAE. depth: blocks. width: channels of h. latent_width: channels of each z. outputs: of the law."""
 
     scale_map = EXPONENTIAL
 
@@ -65,7 +65,7 @@ class ResNetVAE(Hierarchy):
 
     @property
     def trained(self) -> dict[str, Network]:
-        """Those of the sender, too: `stem`, and `up`, `residual`, `shift` of each level."""
+        """Return those of the sender, too: `stem`, and `up`, `residual`, `shift` of each level."""
         sender: dict[str, Network] = {"stem": nn.Sequential(self.stem)}
         for level in range(self.depth):
             sender[f"up{level}"] = nn.Sequential(nn.ELU(), self.up_features[level])
@@ -78,7 +78,7 @@ class ResNetVAE(Hierarchy):
         return self.infer_with(self.trained, (x * 255.0 + 0.5) / 256.0 - 0.5)
 
     def infer_with(self, pieces: Mapping[str, Network], centred: Tensor) -> list[Tensor]:
-        """Of each block, mean and logarithm of the deviation, (B, 2 C, h, w).
+        """Return mean and logarithm of the deviation of each block, (B, 2 C, h, w).
 
         centred: (B, 3, H, W), (v + 1/2) / 256 - 1/2 of values v in 0 ... 255.
         """
@@ -100,12 +100,12 @@ class ResNetVAE(Hierarchy):
     def posterior_with(
         self, pieces: Mapping[str, Network], level: int, feature: Tensor, prior: Prior
     ) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the deviation. prior.context: the state h."""
+        """Return mean and logarithm of the deviation. prior.context: the state h."""
         mean, spread = (feature + pieces[f"shift{level}"](prior.context.to(feature))).chunk(2, dim=1)
         return mean, spread
 
     def generate(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> Tensor:
-        """The state h, (B, width, h, w)."""
+        """Return the state h, (B, width, h, w)."""
         h = self.top.to(like)[:, None, None].expand(len(like), -1, *self.latent_sizes(size)[0])
         for level, channels in enumerate(self.channels):
             mean, spread, g = pieces[f"prior{level}"](h).split([channels, channels, self.width], dim=1)
@@ -115,11 +115,11 @@ class ResNetVAE(Hierarchy):
         return h
 
     def output(self, pieces: Mapping[str, Network], state: Tensor) -> Tensor:
-        """From the last state to the law's parameters, (B, outputs, 2 h + 1, 2 w + 1), to be cropped."""
+        """Return the law's parameters for the last state, (B, outputs, 2 h + 1, 2 w + 1), to be cropped."""
         return pieces["output"](state)
 
     def rehearse(self, pieces: Mapping[str, Network], like: Tensor, size: ImageSize, draw: Draw) -> None:
-        """Inference, too, on random pictures that have every value."""
+        """Run inference, too, on random pictures that have every value."""
         generator = torch.Generator().manual_seed(1)
         coarse = torch.rand(len(like), 3, *[side // COARSE for side in size], generator=generator).to(like)
         features = self.infer_with(pieces, F.interpolate(coarse, size, mode="bilinear") - 0.5)

@@ -21,7 +21,7 @@ FIRST_DEVIATION = 0.1
 DIRECTION_SCALE = 0.05
 """Standard deviation of the first directions; only their ratios count."""
 LEAST_VARIANCE = 1e-4
-"""Of a channel before its gain, which is then 10: the highest block sees nothing but a learned constant, and a gain
+"""Least variance of a channel before its gain, which is then 10: the highest block sees a learned constant, and a gain
 that made a tenth of that would blow up its first change."""
 LEAST_NORM = 1e-12
 
@@ -39,7 +39,7 @@ class WeightNorm(nn.Module):
         return direction * (self._per_output(log_gain.exp()) / self._norm(direction))
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """log_gain (D,) and direction of a weight, the weight itself."""
+        """Return log_gain (D,) and direction of a weight, the weight itself."""
         return self._norm(weight).flatten().log(), weight
 
     def _norm(self, weight: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class WeightNorm(nn.Module):
 
 
 def weight_normed(layer: Convolution) -> Convolution:
-    """The layer with its weight split in two parameters, directions drawn anew, and no bias."""
+    """Split a layer's weight in two parameters, directions drawn anew, and no bias."""
     nn.init.normal_(layer.weight, std=DIRECTION_SCALE)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -61,13 +61,13 @@ def weight_normed(layer: Convolution) -> Convolution:
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
-    """Weight-normed, stride 1, sizes kept."""
+    """Return a weight-normed layer of stride 1 that keeps sizes."""
     return weight_normed(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))
 
 
 @contextmanager
 def initialized_by_data(network: nn.Module) -> Iterator[None]:
-    """Within, the first pass of a batch through each weight-normed layer of `network` sets its gain and bias."""
+    """Have the first batch that passes each weight-normed layer of `network` set its gain and bias."""
     with ExitStack() as stack:
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and parametrize.is_parametrized(layer, "weight"):
@@ -80,7 +80,7 @@ def initialized_by_data(network: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _standardize(seen: list[bool], layer: Any, inputs: Any, output: Tensor) -> Tensor | None:
-    """Of a layer with gain 1 and no bias; what it then gives."""
+    """Set gain and bias of a layer with gain 1 and no bias; return what it then gives."""
     del inputs
     if seen:
         return None

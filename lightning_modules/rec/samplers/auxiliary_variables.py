@@ -41,19 +41,19 @@ class VarianceShare(NamedTuple):
 
 
 def partial_sum(posterior: Gaussian, prior: Gaussian, share: VarianceShare) -> Gaussian:
-    """q(b_k), the law of the partial sum when z follows the posterior; under the prior it is N(0, t sigma^2)."""
+    """Return q(b_k), the partial sum's law when z follows the posterior; under the prior it is N(0, t sigma^2)."""
     t, rest = share
     ratio = variance_ratio(posterior, prior)
     return Gaussian((posterior.mean - prior.mean) * t, prior.std * torch.sqrt(t * (t * ratio + rest)))
 
 
 def conditional_prior(prior: Gaussian, share: VarianceShare, b: Tensor) -> Gaussian:
-    """p(z | b_k)"""
+    """Return p(z | b_k)."""
     return Gaussian(prior.mean + b, prior.std * torch.sqrt(share.rest))
 
 
 def conditional_posterior(posterior: Gaussian, prior: Gaussian, share: VarianceShare, b: Tensor) -> Gaussian:
-    """q(z | b_k)"""
+    """Return q(z | b_k)."""
     t, rest = share
     ratio = variance_ratio(posterior, prior)
     spread = t * ratio + rest
@@ -62,20 +62,20 @@ def conditional_posterior(posterior: Gaussian, prior: Gaussian, share: VarianceS
 
 
 def variance_ratio(posterior: Gaussian, prior: Gaussian) -> Tensor:
-    """Posterior variance over prior variance."""
+    """Return posterior variance over prior variance."""
     ratio = posterior.std / prior.std
     return ratio * ratio
 
 
 def kl_divergence(posterior: Gaussian, prior: Gaussian) -> Tensor:
-    """KL(q || p) summed over the last axis."""
+    """Return KL(q || p) summed over the last axis."""
     ratio = variance_ratio(posterior, prior)
     shift = (posterior.mean - prior.mean) / prior.std
     return tree_sum(0.5 * ((ratio - 1.0 - ln(ratio)) + shift * shift))
 
 
 def kl_profile(posterior: Gaussian, prior: Gaussian, revealed: Tensor) -> Tensor:
-    """KL(q(b_k) || p(b_k)) as a function of the revealed share t: (..., D) and t (T,) -> (..., T).
+    """Return KL(q(b_k) || p(b_k)) as a function of the revealed share t: (..., D) and t (T,) -> (..., T).
 
     Increasing and convex, from 0 at t = 0 to KL(q || p) at t = 1; its increments are what each variable costs.
     """
@@ -87,7 +87,7 @@ def kl_profile(posterior: Gaussian, prior: Gaussian, revealed: Tensor) -> Tensor
 
 
 def power_law_variances(num_variables: int, exponent: float = POWER_LAW_EXPONENT) -> Tensor:
-    """(K,) sigma_k^2 / sigma^2: variable k takes (K + 1 - k)^exponent of what is left (iREC, section 3.2)."""
+    """Return sigma_k^2 / sigma^2 (K,): variable k takes (K + 1 - k)^exponent of what is left (iREC, section 3.2)."""
     left = torch.arange(num_variables, 0, -1, dtype=torch.float64)
     ratios = exp(exponent * ln(left))
     ratios[-1:] = 1.0
@@ -99,7 +99,7 @@ def power_law_variances(num_variables: int, exponent: float = POWER_LAW_EXPONENT
 
 
 def equal_kl_variances(num_variables: int, posterior: Gaussian, prior: Gaussian) -> Tensor:
-    """(K,) sigma_k^2 / sigma^2 that give every variable the same KL, for one block: mean and std (D,).
+    """Return sigma_k^2 / sigma^2 (K,) that give every variable the same KL, for one block: mean and std (D,).
 
     What a schedule should come close to; a receiver does not know the posterior, so no file uses this one itself.
     """

@@ -17,7 +17,7 @@ from lightning_modules.rec.samplers.variable_batch import SUM_UNIT, VariableBatc
 
 
 class BeamSearch:
-    """num_beams: partial sums kept after each variable, B."""
+    """Searches with beams. num_beams: partial sums kept after each variable, B."""
 
     def __init__(self, *, num_beams: int) -> None:
         if num_beams < 1:
@@ -45,7 +45,7 @@ class BeamSearch:
 
 
 def traced_back(kept: list[tuple[Tensor, Tensor]], batch: VariableBatch) -> Tensor:
-    """(N, K) the indices along the path to each block's best beam, which is beam 0 after its last variable."""
+    """Return the indices (N, K) along the path to each block's best beam, beam 0 after its last variable."""
     indices = torch.zeros_like(batch.variables.scales)
     beam = torch.zeros_like(batch.variables.blocks)
     for k in range(len(kept) - 1, -1, -1):

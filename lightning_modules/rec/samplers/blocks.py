@@ -37,12 +37,12 @@ class Layout:
         return len(self.starts) - 1
 
     def split(self, values: Tensor) -> list[Tensor]:
-        """A tensor of M numbers as its blocks."""
+        """Split a tensor of M numbers into its blocks."""
         mixed = values.flatten()[self.order.to(values.device)]
         return [mixed[start:stop] for start, stop in pairwise(self.starts)]
 
     def join(self, blocks: list[Tensor]) -> Tensor:
-        """The inverse of `split`: (M,)."""
+        """Join blocks as they were before `split`: (M,)."""
         mixed = torch.cat(blocks)
         values = torch.empty_like(mixed)
         values[self.order.to(mixed.device)] = mixed
@@ -50,13 +50,13 @@ class Layout:
 
 
 def equal_blocks(num_dimensions: int, block_size: int, seed: int) -> Layout:
-    """The paper's: a seeded permutation cut into runs of `block_size`, the last one shorter."""
+    """Cut a seeded permutation into runs of `block_size`, the last one shorter, as the paper does."""
     starts = (*range(0, num_dimensions, block_size), num_dimensions) if num_dimensions else (0,)
     return Layout(torch.from_numpy(permutation(num_dimensions, seed)), starts)
 
 
 def blocks_by_kl(expected_kl: NDArray[np.int64], kl_per_block: float, block_size: int, seed: int) -> Layout:
-    """Blocks that are expected to hold `kl_per_block` nats each, and have at most `block_size` dimensions.
+    """Cut blocks that are expected to hold `kl_per_block` nats each, and have at most `block_size` dimensions.
 
     expected_kl: (M,) integers >= 0 in 1 / EXPECTED_KL_UNIT nat, stored with a model. Dimensions are grouped by the
     power of two of their expectation, so that dead ones fill large blocks of their own, and mixed in a group.
@@ -76,7 +76,7 @@ def blocks_by_kl(expected_kl: NDArray[np.int64], kl_per_block: float, block_size
 
 
 def permutation(count: int, seed: int) -> NDArray[np.int64]:
-    """(M,) the order of Philox's 64-bit words of the numbers 0 ... M - 1; equal words stay in order."""
+    """Return the order (M,) of Philox's 64-bit words of the numbers 0 ... M - 1; equal words stay in order."""
     words = philox4x32((np.arange(count), LAYOUT_TAG, 0, 0), halves(signed_64(seed)))
     order: NDArray[np.int64] = np.lexsort((words[1], words[0]))
     return order

@@ -30,20 +30,20 @@ from lightning_modules.coding.shared_randomness import (
 
 DEVICE_LANES = 1 << 20
 WORKING_TYPE = torch.float32
-"""Of the sender's partial sums, and of candidates on their way there."""
+"""The type of the sender's partial sums, and of candidates on their way there."""
 
 
 class StepNoise(Protocol):
     """The candidates of one variable, for each of the beams."""
 
     def cross(self, weights: Tensor) -> Tensor:
-        """sum_d weights_d * candidate_d: (N, B, D) integers in float32 -> (N, B, n) float64."""
+        """Sum weights_d * candidate_d over d: (N, B, D) integers in float32 -> (N, B, n) float64."""
 
     def squares(self, weights: Tensor) -> Tensor:
-        """sum_d weights_d * candidate_d^2: (N, D) integers -> (N, B or 1, n), all float64."""
+        """Sum weights_d * candidate_d^2 over d: (N, D) integers -> (N, B or 1, n), all float64."""
 
     def chosen(self, beam: Tensor, candidate: Tensor) -> Tensor:
-        """Candidates by beam and number, each (N, M), -> (N, M, D) float32."""
+        """Return candidates by beam and number, each (N, M), -> (N, M, D) float32."""
 
 
 OpenStep = Callable[[Tensor], StepNoise]
@@ -56,15 +56,15 @@ class CandidateNoise(Protocol):
     seed: int
 
     def first_prefix(self, blocks: Tensor) -> Tensor:
-        """(N,) the hash that a block's list of indices starts from."""
+        """Return the hashes (N,) that the blocks' lists of indices start from."""
 
     def steps(
         self, blocks: Tensor, num_active: Sequence[int], candidates: range, dimensions: int, first_variable: int = 0
     ) -> Iterator[OpenStep]:
-        """The candidates of one variable after the other, for the first `num_active[k]` of the blocks (N,)."""
+        """Yield the candidates of one variable after the other, for the first `num_active[k]` of the blocks (N,)."""
 
     def replay(self, blocks: Tensor, variables: Tensor, prefixes: Tensor, indices: Tensor, dimensions: int) -> Tensor:
-        """What was chosen, each argument (R,), -> (R, D)."""
+        """Return the chosen candidates, each argument (R,), -> (R, D)."""
 
 
 class SignFlipped:
@@ -105,7 +105,7 @@ def _opener(shared: Tensor) -> OpenStep:
 
 @dataclass(frozen=True)
 class _FlippedStep:
-    """shared: (N, n, D) float64. signs: (N, B, D) float32."""
+    """Shared candidates (N, n, D), float64, and the paths' signs (N, B, D), float32."""
 
     shared: Tensor
     signs: Tensor
@@ -121,7 +121,7 @@ class _FlippedStep:
 
 
 class Mirrored:
-    """As `SignFlipped`, but candidate 2 i + 1 is the negative of candidate 2 i: half the numbers, half the products.
+    """Makes candidate 2 i + 1 the negative of candidate 2 i, else as `SignFlipped`: half the numbers and products.
 
     For searches alone. Mirrored candidates are each as likely as any, but not independent, which samplers that promise
     fair samples need.
@@ -154,7 +154,7 @@ def _mirrored_opener(open_step: OpenStep, span: slice) -> OpenStep:
 
 @dataclass(frozen=True)
 class _MirroredStep:
-    """pairs: the step of which each candidate is one of a pair. span: the candidates asked for."""
+    """Candidates in pairs. pairs: the step of which each candidate is one of a pair. span: the candidates asked for."""
 
     pairs: StepNoise
     span: slice
@@ -173,7 +173,7 @@ class _MirroredStep:
 
 
 def _mirror_sign(candidate: Tensor) -> Tensor:
-    """+1 for even numbers, -1 for odd ones."""
+    """Return +1 for even numbers, -1 for odd ones."""
     return 1.0 - (candidate & 1).to(WORKING_TYPE) * 2.0
 
 
@@ -211,7 +211,7 @@ class Independent:
 
 @dataclass(frozen=True)
 class _IndependentStep:
-    """own: (N, B, n, D) float64."""
+    """The paths' own candidates (N, B, n, D), float64."""
 
     own: Tensor
 
@@ -227,7 +227,7 @@ class _IndependentStep:
 
 
 def picked(rows: Tensor, numbers: Tensor) -> Tensor:
-    """(N, P, D) and numbers (N, M) in 0 ... P - 1 -> (N, M, D)."""
+    """Pick rows (N, P, D) by numbers (N, M) in 0 ... P - 1 -> (N, M, D)."""
     if len(rows) == 1:
         return rows[0].index_select(0, numbers[0])[None]
     offsets = torch.arange(0, len(rows) * rows.shape[1], rows.shape[1], device=rows.device)[:, None]

@@ -30,7 +30,7 @@ GRADIENT_BITS = 23
 NORMAL_BITS, SQUARE_BITS = 15, 29
 """Table entries and their squares are below 2^15 and 2^29."""
 MAX_DIMENSIONS = 1 << 16
-"""Of a block; the weights of squares keep 8 bits then."""
+"""Most dimensions of a block; the weights of squares keep 8 bits then."""
 
 LEAST = 1e-250
 """In place of 0, where all weights are."""
@@ -63,7 +63,7 @@ class StepScores:
     sum_limit: Tensor
 
     def of_candidates(self, b: Tensor, noise: StepNoise) -> Tensor:
-        """Beams (N, B, D) float32 -> (N, B, n) log q / p of each with each candidate, without their constant."""
+        """Return log q / p (N, B, n) of beams (N, B, D) float32 with each candidate, without their constant."""
         gradient = (b * self.curvature).add_(self.slope)
         scores = self._of_sums(b, gradient)
         weights, unit = integers(gradient, self.limit)
@@ -71,7 +71,7 @@ class StepScores:
         return linear.add_(noise.squares(self.square_weights).mul_(self.square_unit)).add_(scores[..., None])
 
     def _of_sums(self, b: Tensor, gradient: Tensor) -> Tensor:
-        """(N, B)"""
+        """Return the beams' own part of the score, (N, B)."""
         terms = folded_((gradient + self.slope).mul_(b), SUMMED_AS_INTEGERS).to(torch.float64)
         terms.mul_(0.5 * RESOLUTION).round_().clamp_(-self.sum_limit, self.sum_limit)
         return terms.sum(-1).div_(RESOLUTION)
@@ -80,7 +80,7 @@ class StepScores:
 def step_scores(
     targets: Targets, shares: VarianceShare, steps: Tensor, num_active: Sequence[int]
 ) -> Iterator[StepScores]:
-    """One step after the other, for the first `num_active[k]` blocks.
+    """Yield one step after the other, for the first `num_active[k]` blocks.
 
     shares: (N, K) each. steps: (N, K), sigma_k / sigma. Several steps are prepared at a time, since on one block
     calling an operation takes longer than the operation.
@@ -112,19 +112,19 @@ def step_scores(
 
 
 def size_bits(sizes: Tensor) -> Tensor:
-    """(N, 1, 1) ceil(log2) of the blocks' dimensions (N,)."""
+    """Return ceil(log2) of the blocks' dimensions (N,), (N, 1, 1)."""
     bits = [ceil_log2(int(size)) for size in sizes]
     return torch.tensor(bits, dtype=torch.float64, device=sizes.device)[:, None, None]
 
 
 def integers(values: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., B, D) as integers up to `limit`, of its own type, and their unit (..., 1, 1), for each matrix its own."""
+    """Return (..., B, D) as integers up to `limit`, of its own type, and the unit of each matrix (..., 1, 1)."""
     largest = values.abs().amax((-2, -1), keepdim=True).clamp_min_(LEAST)
     return (values * (limit / largest)).round_(), largest / limit
 
 
 def one_shot_log_weights(targets: Targets, noise: StepNoise) -> Tensor:
-    """(N, n) log q(x) / p(x) of candidates x ~ N(0, 1), for one path in each block."""
+    """Return log q(x) / p(x) (N, n) of candidates x ~ N(0, 1), for one path in each block."""
     one = torch.ones_like(targets.mean[:, :1])
     (scores,) = step_scores(targets, VarianceShare(one, torch.zeros_like(one)), one, [len(one)])
     at_zero = torch.zeros_like(targets.mean, dtype=WORKING_TYPE)[:, None]
@@ -133,7 +133,7 @@ def one_shot_log_weights(targets: Targets, noise: StepNoise) -> Tensor:
 
 
 def best_paths(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(N, B, n) -> beam and candidate, (N, count) each, of the highest scores, best first."""
+    """Return beam and candidate, (N, count) each, of the highest scores (N, B, n), best first."""
     num_candidates = scores.shape[-1]
     flat = scores.flatten(1)
     below = (flat - flat.amax(1, keepdim=True)).clamp_min_(-RANGE).mul_(RESOLUTION).round_().to(torch.int64)

@@ -28,7 +28,7 @@ PROFILE_VARIABLE = 1 << 23
 
 
 class GreedyRejection:
-    """num_samples: of q, from which the law of its weights is estimated. seed: of the sender's own randomness.
+    """Rejects greedily. num_samples: of q, to estimate the law of its weights. seed: of the sender's own randomness.
 
     Raises ValueError when no trial of those allowed accepts.
     """
@@ -58,7 +58,7 @@ class GreedyRejection:
 
 
 def rejection_levels(atoms: list[float]) -> Iterator[tuple[float, float]]:
-    """(r_{i-1}, 1 - p*_{i-1}) of trial i = 1, 2, ...; from r_0 = 0, p*_0 = 0.
+    """Yield (r_{i-1}, 1 - p*_{i-1}) of trial i = 1, 2, ...; from r_0 = 0, p*_0 = 0.
 
     atoms: A ascending weights w, each of q-mass 1 / A and p-mass 1 / (A w); what p-mass that leaves lies at w = 0.
     r_i = r_{i-1} + 1 - p*_{i-1} and p*_i = p{w >= r_i} r_i + q{w < r_i}.
@@ -74,7 +74,7 @@ def rejection_levels(atoms: list[float]) -> Iterator[tuple[float, float]]:
 
 
 def weight_atoms(targets: Targets, num_samples: int, seed: int) -> list[float]:
-    """NUM_ATOMS quantiles of w = q / p under q, of one block, each in the middle of its share of the samples."""
+    """Return NUM_ATOMS quantiles of w = q / p under q, of one block, each in the middle of its samples."""
     size = targets.mean.shape[1]
     rows = torch.arange(num_samples, device=targets.mean.device)
     address = (torch.zeros_like(rows), torch.full_like(rows, PROFILE_VARIABLE), rows)
@@ -91,6 +91,6 @@ def weight_atoms(targets: Targets, num_samples: int, seed: int) -> list[float]:
 
 
 def _log_weights_of_samples(targets: Targets, normals: Tensor) -> Tensor:
-    """(S, D) standard normals as samples of q -> (S,)"""
+    """Return log-weights (S,) of standard normals (S, D) as samples of q."""
     x = targets.mean + torch.sqrt(targets.ratio) * normals
     return 0.5 * (x * x - normals * normals - ln(targets.ratio)).sum(-1)

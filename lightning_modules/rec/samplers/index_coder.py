@@ -30,12 +30,12 @@ ROUNDING = 1e-4
 MAX_BLOCKS = 1 << 32
 NUMBERS_AT_ONCE = {"cpu": 3 << 16}
 NUMBERS_ON_DEVICE = 1 << 27
-"""Of one array of a batch, dimensions times paths or candidates: on a CPU, about what its cache holds."""
+"""Numbers in one array of a batch, dimensions times paths or candidates: on a CPU, about what its cache holds."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What the receiver needs, besides the prior. All int64 on the CPU.
+    """A latent for a receiver that has the prior. All int64 on the CPU.
 
     counts: (N,) auxiliary variables of each block, 0 where z is the prior's mean. choices: (N,) the schedules' numbers,
     0 where there are no variables. indices: (sum of counts,) block after block.
@@ -48,7 +48,7 @@ class Message:
 
 @dataclass(frozen=True)
 class CodedSample:
-    """message, and the sample z it stands for (the prior's shape, float64).
+    """A message, and the sample z it stands for (the prior's shape, float64).
 
     In nats, of each block (N,): kl, KL(q || p), and log_ratio, log q(z) / p(z), whose mean over fair samples is kl.
     """
@@ -60,7 +60,7 @@ class CodedSample:
 
 
 class IndexCoder:
-    """kl_per_variable: nats, Omega in the paper. num_candidates: n; see `oversampled`. schedule: deals out variance.
+    """Codes samples as indices. kl_per_variable: nats, Omega. num_candidates: n. schedule: deals out variance.
 
     noise: candidates, with the seed. sampler: chooses among them. The receiver needs n only to read indices.
     """
@@ -85,7 +85,7 @@ class IndexCoder:
         self.sampler = sampler
 
     def encode(self, posterior: Gaussian, prior: Gaussian, layout: Layout, first_block: int = 0) -> CodedSample:
-        """A sample of the posterior; all tensors have one shape, of M numbers.
+        """Code a sample of the posterior; all tensors have one shape, of M numbers.
 
         first_block: number of the layout's first block. No two blocks of a file may have the same number, or they
         would share their candidates.
@@ -108,11 +108,11 @@ class IndexCoder:
         return CodedSample(message, _sample(u, prior, layout), kl, log_ratio)
 
     def decode(self, message: Message, prior: Gaussian, layout: Layout, first_block: int = 0) -> Tensor:
-        """z, of the prior's shape, float64. ValueError for a message that does not fit the layout."""
+        """Return z, of the prior's shape, float64. Raises ValueError for a message that does not fit the layout."""
         return _sample(self._sums(message, layout, first_block, prior.mean.device), prior, layout)
 
     def nominal_nats(self, message: Message) -> float:
-        """Nats of the indices, each of n equally likely."""
+        """Return the nats of the indices, each of n equally likely."""
         return len(message.indices) * math.log(self.num_candidates)
 
     def _num_variables(self, kl: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class IndexCoder:
         return Variables.stacked(blocks, scales)
 
     def _sums(self, message: Message, layout: Layout, first_block: int, device: torch.device) -> list[Tensor]:
-        """Of each block, in prior units."""
+        """Return the sums of each block, in prior units."""
         sizes = torch.tensor(layout.starts).diff()
         if not 0 <= first_block <= MAX_BLOCKS - len(sizes):
             raise ValueError(f"blocks are numbered 0 ... {MAX_BLOCKS - 1}, and {first_block} is to be the first one")
@@ -146,7 +146,7 @@ class IndexCoder:
 
 
 def oversampled(kl_per_variable: float, epsilon: float) -> int:
-    """n = floor(exp(Omega (1 + epsilon))), the paper's number of candidates; exact powers are not rounded down."""
+    """Return the paper's number of candidates, floor(exp(Omega (1 + epsilon))); powers are not rounded down."""
     return math.floor(math.exp(kl_per_variable * (1.0 + epsilon)) * (1.0 + 1e-12))
 
 
@@ -166,7 +166,7 @@ def _sample(sums: list[Tensor], prior: Gaussian, layout: Layout) -> Tensor:
 
 
 def batches(counts: Tensor, sizes: Tensor, width: int) -> Iterator[Tensor]:
-    """Numbers of the blocks that have variables, a batch at a time, in each those with most variables first.
+    """Yield the blocks that have variables by number, a batch at a time, those with most variables first.
 
     Blocks of about one size go together, since a batch is as wide as its largest. width: numbers that are held for
     each dimension.

@@ -16,7 +16,7 @@ from lightning_modules.rec.samplers.sequential_sampler import VariableTask, expo
 
 
 class OrderedRandomCoding:
-    """i = argmin ln T_i - ln w_i, with T_i = sum over j <= i of N / (N - j + 1) E_j and E_j exponential.
+    """Takes argmin ln T_i - ln w_i, with T_i = sum over j <= i of N / (N - j + 1) E_j and E_j exponential.
 
     seed: of the sender's own randomness.
     """
@@ -31,7 +31,7 @@ class OrderedRandomCoding:
 
 
 def ordered_times(exponential: Tensor) -> Tensor:
-    """(N, n) independent exponentials -> n times their order statistics, ascending."""
+    """Return n times the order statistics of independent exponentials (N, n), ascending."""
     count = exponential.shape[-1]
     left = torch.arange(count, 0, -1, dtype=torch.float64, device=exponential.device)
     # added one after the other on the CPU: parallel prefix sums differ between devices in the last bits

@@ -20,7 +20,7 @@ TRIALS_AT_ONCE = 256
 
 
 class PoissonFunctional:
-    """seed: of the sender's own randomness. Raises ValueError where weights have no bound, or it is never reached."""
+    """Searches arrivals. seed: of the sender's own randomness. Raises ValueError where weights have no bound."""
 
     def __init__(self, *, seed: int) -> None:
         self._seed = seed
@@ -55,7 +55,7 @@ def _endless(bound: float, num_candidates: int) -> ValueError:
 
 
 def largest_log_weight(targets: Targets) -> Tensor:
-    """(N,) log of the largest q(x) / p(x); ValueError where a posterior is not narrower than its prior."""
+    """Return the log (N,) of the largest q(x) / p(x). Raises ValueError for a posterior not narrower than its prior."""
     narrower = 1.0 - targets.ratio
     shift = targets.mean * targets.mean
     if bool(((narrower < 0) | ((narrower == 0) & (shift > 0))).any()):

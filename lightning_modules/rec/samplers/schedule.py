@@ -47,15 +47,15 @@ STEPS_JUDGED = 64
 
 
 class Schedule(Protocol):
-    """How variance is dealt out."""
+    """Deals out the prior's variance."""
 
     num_choices: int
 
     def choose(self, targets: Targets, num_variables: Tensor) -> Tensor:
-        """(N,) the choice that suits each block; whatever it is, the receiver gets it."""
+        """Return the choice (N,) that suits each block; whatever it is, the receiver gets it."""
 
     def scales(self, num_variables: int, choice: int) -> Tensor:
-        """(K,) int64, sigma_k / sigma in units of 2^-DEVIATION_BITS."""
+        """Return sigma_k / sigma (K,), int64 in units of 2^-DEVIATION_BITS."""
 
 
 class PowerLaw:
@@ -93,7 +93,7 @@ class EqualKL:
     num_choices = len(WEIGHTS) * len(RATIOS)
 
     def choose(self, targets: Targets, num_variables: Tensor) -> Tensor:
-        """The choice whose costliest step is cheapest, the profile being interpolated between the nodes."""
+        """Return the choice whose costliest step is cheapest, the profile being interpolated between the nodes."""
         return best_choices(relative_profiles(targets), num_variables)
 
     def scales(self, num_variables: int, choice: int) -> Tensor:
@@ -101,7 +101,7 @@ class EqualKL:
 
 
 class SharedEqualKL(EqualKL):
-    """As `EqualKL`, but all blocks of one call share one choice, which costs 6 bits once."""
+    """Takes one choice of `EqualKL` for all blocks of a call, which costs 6 bits once."""
 
     def choose(self, targets: Targets, num_variables: Tensor) -> Tensor:
         profiles = targets.kl_profile(_nodes(targets.mean.device))
@@ -111,7 +111,7 @@ class SharedEqualKL(EqualKL):
 
 
 def relative_profiles(targets: Targets) -> Tensor:
-    """(N, T) KL of the partial sums at the nodes over the whole KL; of blocks without KL, the share itself."""
+    """Return the partial sums' KL at the nodes over the whole KL, (N, T); of blocks without KL, the share itself."""
     return _normalised(targets.kl_profile(_nodes(targets.mean.device)))
 
 
@@ -121,7 +121,7 @@ def _normalised(profiles: Tensor) -> Tensor:
 
 
 def best_choices(profiles: Tensor, num_variables: Tensor) -> Tensor:
-    """(N,) of the 64 choices, by the largest increment of each block's relative profile (N, T) over its steps."""
+    """Return the best choice (N,) of 64, by the largest increment of each relative profile (N, T) over its steps."""
     best = []
     for profile, steps in zip(profiles, num_variables.clamp(1, STEPS_JUDGED).tolist(), strict=True):
         left, weight = _interpolation(steps, profile.device)
@@ -133,7 +133,7 @@ def best_choices(profiles: Tensor, num_variables: Tensor) -> Tensor:
 
 @cache
 def _interpolation(steps: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(64, steps + 1) node to the left of each choice's quantiles, and the way to the next one, in [0, 1]."""
+    """Return the node left of each choice's quantiles, and the way to the next one, in [0, 1]: (64, steps + 1)."""
     t = torch.stack([_at_quantiles(_quantiles(choice), steps) for choice in range(EqualKL.num_choices)])
     nodes = torch.tensor((0.0, *NODES), dtype=torch.float64)
     left = (torch.searchsorted(nodes, t, right=True) - 1).clamp(0, len(nodes) - 2)
@@ -152,7 +152,7 @@ def _equal_kl_scales(num_variables: int, choice: int) -> Tensor:
 
 
 def _at_quantiles(quantiles: Tensor, steps: int) -> Tensor:
-    """(steps + 1,) t at f = 0, 1 / steps, ..., 1, linear between the tabulated quantiles."""
+    """Return t (steps + 1,) at f = 0, 1 / steps, ..., 1, linear between the tabulated quantiles."""
     position = torch.arange(steps + 1, dtype=torch.float64) * NUM_QUANTILES / steps
     left = position.to(torch.int64).clamp_max(NUM_QUANTILES - 1)
     return quantiles[left] + (position - left) * (quantiles[left + 1] - quantiles[left])
@@ -160,7 +160,7 @@ def _at_quantiles(quantiles: Tensor, steps: int) -> Tensor:
 
 @cache
 def _quantiles(choice: int) -> Tensor:
-    """(NUM_QUANTILES + 1,) t at which f passes each multiple of 1 / NUM_QUANTILES: the schedule's definition."""
+    """Return t at which f passes each multiple of 1 / NUM_QUANTILES: the schedule's definition."""
     weight, ratio = _law(choice)
     goals = torch.arange(NUM_QUANTILES + 1, dtype=torch.float64) / NUM_QUANTILES
     whole = _variance_reduction(torch.ones(1, dtype=torch.float64), ratio)
@@ -174,7 +174,7 @@ def _quantiles(choice: int) -> Tensor:
 
 
 def _law(choice: int) -> tuple[float, float]:
-    """w and r of a choice."""
+    """Return w and r of a choice."""
     row, column = divmod(choice, len(RATIOS))
     if row == 0 and column > 0:
         return 1.0, NARROW_RATIOS[column - 1]
@@ -182,12 +182,12 @@ def _law(choice: int) -> tuple[float, float]:
 
 
 def _variance_reduction(t: Tensor, ratio: float) -> Tensor:
-    """g_r(t), twice the KL profile of a variance reduced to `ratio` times the prior's."""
+    """Return g_r(t), twice the KL profile of a variance reduced to `ratio` times the prior's."""
     reduced = t * (1.0 - ratio)
     return -ln(1.0 - reduced) - reduced
 
 
 def rounded_scales(variances: Tensor) -> Tensor:
-    """Variances sigma_k^2 / sigma^2 (K,) to integer standard deviations, at least one unit each."""
+    """Round variances sigma_k^2 / sigma^2 (K,) to integer standard deviations, at least one unit each."""
     scales = torch.sqrt(variances.clamp_min(0.0)) * float(1 << DEVIATION_BITS)
     return torch.round(scales).to(torch.int64).clamp_min(1)

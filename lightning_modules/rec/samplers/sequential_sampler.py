@@ -50,11 +50,11 @@ class VariableTask:
     variable: int
 
     def log_weights(self, candidates: range) -> Tensor:
-        """(N, n) log q(x) / p(x)"""
+        """Return log q(x) / p(x) (N, n)."""
         return one_shot_log_weights(self.targets, self.open_candidates(candidates, slice(None)))
 
     def alone(self) -> list[VariableTask]:
-        """The same for each block by itself, for rules that try different numbers of candidates."""
+        """Return the same for each block by itself, for rules that try different numbers of candidates."""
         return [self._row(slice(k, k + 1)) for k in range(len(self.blocks))]
 
     def _row(self, row: slice) -> VariableTask:
@@ -67,10 +67,10 @@ class VariableTask:
 
 
 class SelectionRule(Protocol):
-    """How one of the candidates is selected."""
+    """Selects one of the candidates."""
 
     def select(self, task: VariableTask) -> Tensor:
-        """(N,) int64"""
+        """Return the candidate (N,) of each block, int64."""
 
 
 class OneByOne:
@@ -106,7 +106,7 @@ class OneByOne:
 
 
 def one_variable_targets(batch: VariableBatch, k: int, b: Tensor) -> Targets:
-    """q(a_k | b_{k-1}) in units of sigma_k, for the blocks whose sums b (N, D) are given."""
+    """Return q(a_k | b_{k-1}) in units of sigma_k, for the blocks whose sums b (N, D) are given."""
     targets = batch.targets.rows(slice(len(b)))
     step = batch.variables.steps[: len(b), k, None]
     rest = batch.variables.shares.rest[: len(b), k, None]
@@ -127,12 +127,12 @@ def one_variable_targets(batch: VariableBatch, k: int, b: Tensor) -> Targets:
 
 
 def uniforms(seed: int, blocks: Tensor, variable: int, candidates: range) -> Tensor:
-    """(N, n) float64, multiples of 2^-33 strictly between 0 and 1, addressed by block, variable and candidate."""
+    """Return (N, n) multiples of 2^-33 strictly between 0 and 1, addressed by block, variable and candidate."""
     numbers = torch.arange(candidates.start, candidates.stop, device=blocks.device)
     words = philox4x32((numbers[None], blocks[:, None], variable, PRIVATE_TAG), halves(signed_64(seed)))
     return (words[0].to(torch.float64) + 0.5) / float(1 << 32)
 
 
 def exponentials(seed: int, blocks: Tensor, variable: int, candidates: range) -> Tensor:
-    """(N, n) of mean 1."""
+    """Return exponentials (N, n) of mean 1."""
     return -ln(uniforms(seed, blocks, variable, candidates))

@@ -31,26 +31,26 @@ class Targets(NamedTuple):
     sizes: Tensor
 
     def kl(self) -> Tensor:
-        """(N,) nats"""
+        """Return nats (N,)."""
         return kl_divergence(self._posterior, self._prior)
 
     def kl_profile(self, revealed: Tensor) -> Tensor:
-        """(N, T) nats of the partial sums that hold the shares `revealed` (T,) of prior variance."""
+        """Return nats (N, T) of the partial sums that hold the shares `revealed` (T,) of prior variance."""
         at_once = max(1, ELEMENTS_AT_ONCE // (len(revealed) * self.mean.shape[1]))
         parts = [self.rows(slice(k, k + at_once)) for k in range(0, len(self.mean), at_once)]
         return torch.cat([kl_profile(part._posterior, part._prior, revealed) for part in parts])
 
     def log_ratio(self, u: Tensor) -> Tensor:
-        """(N,) log q(u) / p(u) in nats, at u (N, D)."""
+        """Return log q(u) / p(u) (N,) in nats, at u (N, D)."""
         away = u - self.mean
         return 0.5 * tree_sum((u * u - away * away / self.ratio) - ln(self.ratio))
 
     def rows(self, chosen: Tensor | slice) -> Targets:
-        """Some of the blocks."""
+        """Return some of the blocks."""
         return Targets(self.mean[chosen], self.ratio[chosen], self.sizes[chosen])
 
     def trimmed(self) -> Targets:
-        """Without the dimensions that none of the blocks has."""
+        """Return the blocks without the dimensions that none of them has."""
         longest = int(self.sizes.max())
         return Targets(self.mean[:, :longest], self.ratio[:, :longest], self.sizes)
 
@@ -64,7 +64,7 @@ class Targets(NamedTuple):
 
 
 def stack_targets(means: Sequence[Tensor], ratios: Sequence[Tensor]) -> Targets:
-    """Blocks (D_n,) as one record. ValueError for numbers no coder can work with."""
+    """Join blocks (D_n,) to one record. Raises ValueError for numbers no coder can work with."""
     sizes = torch.tensor([len(mean) for mean in means], dtype=torch.int64, device=means[0].device)
     mean = pad_sequence(list(means), batch_first=True, padding_value=0.0)
     ratio = pad_sequence(list(ratios), batch_first=True, padding_value=1.0)

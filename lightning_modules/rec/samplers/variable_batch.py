@@ -24,7 +24,7 @@ REPLAY_ELEMENTS = 1 << 20
 
 @dataclass(frozen=True)
 class Variables:
-    """How the variance of N blocks is dealt out, K variables at most.
+    """The auxiliary variables of N blocks, K at most.
 
     blocks: (N,) int64, the numbers that address their randomness. counts: (N,) int64, descending. scales: (N, K)
     int64 in units of 2^-DEVIATION_BITS, 0 beyond a block's count.
@@ -36,23 +36,23 @@ class Variables:
 
     @classmethod
     def stacked(cls, blocks: Tensor, scales: Sequence[Tensor]) -> Variables:
-        """blocks: (N,). scales: one vector for each block, the longest first."""
+        """Stack scales, one vector for each block (N,), the longest first."""
         counts = torch.tensor([len(vector) for vector in scales], device=blocks.device)
         return cls(blocks, counts, pad_sequence(list(scales), batch_first=True).to(blocks.device))
 
     @cached_property
     def num_active(self) -> list[int]:
-        """(K,) how many blocks have a variable k."""
+        """Count the blocks that have a variable k, (K,)."""
         return [int((self.counts > k).sum()) for k in range(self.scales.shape[1])]
 
     @cached_property
     def steps(self) -> Tensor:
-        """(N, K) sigma_k / sigma"""
+        """Return sigma_k / sigma (N, K)."""
         return self.scales.to(torch.float64) / float(1 << DEVIATION_BITS)
 
     @cached_property
     def shares(self) -> VarianceShare:
-        """(N, K) each, after each variable. Summed as integers, so the rest after the last variable is exactly 0."""
+        """Return shares (N, K) after each variable, summed as integers: the rest after the last one is exactly 0."""
         squares = self.scales * self.scales
         revealed = squares.cumsum(1)
         whole = float(1 << (2 * DEVIATION_BITS))
@@ -77,11 +77,11 @@ class Sampler(Protocol):
     num_paths: int
 
     def choose(self, batch: VariableBatch) -> Tensor:
-        """(N, K) int64, the index of each variable, 0 beyond a block's count."""
+        """Return the index of each variable (N, K), int64, 0 beyond a block's count."""
 
 
 def replay(noise: CandidateNoise, variables: Variables, indices: Tensor, dimensions: int) -> Tensor:
-    """(N, D) sums of the chosen candidates in prior units: all that a receiver computes. Exact, see SUM_UNIT."""
+    """Return sums (N, D) of the chosen candidates in prior units: all that a receiver computes. Exact, see SUM_UNIT."""
     prefixes = _prefixes(noise, variables, indices)
     count = indices.shape[1]
     sums = torch.zeros(len(indices), dimensions, dtype=torch.float64, device=indices.device)
@@ -99,7 +99,7 @@ def replay(noise: CandidateNoise, variables: Variables, indices: Tensor, dimensi
 
 
 def _prefixes(noise: CandidateNoise, variables: Variables, indices: Tensor) -> Tensor:
-    """(N, K) the hash of the indices before each variable."""
+    """Return the hashes (N, K) of the indices before each variable."""
     prefix = noise.first_prefix(variables.blocks)
     prefixes = [prefix]
     for index in indices.unbind(1)[:-1]:
