@@ -197,7 +197,7 @@ def test_the_commands_of_the_readme_compress_a_folder_and_decode_it_again(tmp_pa
     Image.new("L", (1, 1), 77).save(tmp_path / "photos" / "pixel.jpg")
     environment = os.environ | {"LATENTPRESS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     for task in ("compress", "decompress"):
-        command = next(line for line in text_of(ROOT / "README.md").lines if f"task={task} " in line)
+        command = next(line for line in text_of(ROOT / "README.md").lines if line.startswith("python run.py") and f"task={task} " in line)
         done = subprocess.run(
             [sys.executable, str(ROOT / "run.py"), *arguments_of(command)],
             cwd=tmp_path,
@@ -295,16 +295,16 @@ def _definitions(source: Path) -> set[str]:
 
 
 def test_every_call_of_the_trip_is_in_the_file_beside_it() -> None:
-    steps = table("README.md", "One image's trip through the code")
+    steps = table("docs/code.md", "One picture's way through the code")
     assert [step for step, *_ in steps] == [str(number) for number in range(1, len(steps) + 1)]
     for _, file, calls, _ in steps:
         assert set(SPAN.findall(calls)) <= _definitions(ROOT / file.strip("`")), (file, calls)
 
 
-def test_the_readme_gives_the_columns_of_the_report() -> None:
+def test_the_page_on_jobs_gives_the_columns_of_the_report() -> None:
     from lightning_modules.records import REPORT_COLUMNS
 
-    assert ",".join(REPORT_COLUMNS) in text_of(ROOT / "README.md").spans
+    assert ",".join(REPORT_COLUMNS) in text_of(ROOT / "docs" / "jobs.md").spans
 
 
 def test_the_contract_of_a_codec_is_documented_whole() -> None:
