@@ -37,6 +37,7 @@ CONF = ROOT / "conf"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("lightning_modules/**/*.md")])
 EXPERIMENTS = sorted(CONF.glob("experiment/*.yaml"))
 EXAMPLE = "hyperprior"
+OUTSIDE = ROOT / "tests" / "outside_room"
 
 FENCE = re.compile(r"^```[a-z]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -153,8 +154,13 @@ def test_a_documented_command_composes_and_is_complete(command: str, monkeypatch
     swept = any(OverridesParser.create().parse_override(o.split("|")[0]).is_sweep_override() for o in options.overrides)
     assert swept == bool(options.multirun), "values with commas need -m, and -m needs them"
     monkeypatch.setattr(ComposedRun, "build", reach)
+    search_path = []
+    if options.config_dir is not None:
+        assert options.config_dir == "MYLAB/conf", "the worked example of docs/adding_a_paper.md"
+        search_path = [f"hydra.searchpath=[file://{OUTSIDE / 'conf'}]"]
+        monkeypatch.syspath_prepend(str(OUTSIDE))
     for overrides in readings(options.overrides):
-        cfg = composed(overrides)
+        cfg = composed([*search_path, *overrides])
         OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         require(cfg)
         with pytest.raises(Reached), open_dict(cfg):
