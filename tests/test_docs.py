@@ -203,7 +203,8 @@ def test_the_commands_of_the_readme_compress_a_folder_and_decode_it_again(tmp_pa
     Image.new("L", (1, 1), 77).save(tmp_path / "photos" / "pixel.jpg")
     environment = os.environ | {"LATENTPRESS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     for task in ("compress", "decompress"):
-        command = next(line for line in text_of(ROOT / "README.md").lines if line.startswith("python run.py") and f"task={task} " in line)
+        lines = [line for line in text_of(ROOT / "README.md").lines if line.startswith("python run.py")]
+        command = next(line for line in lines if f"task={task} " in line)
         done = subprocess.run(
             [sys.executable, str(ROOT / "run.py"), *arguments_of(command)],
             cwd=tmp_path,
