@@ -1,18 +1,23 @@
 """The arrows of the house: who may import whom, kept by parsing imports instead of by good intentions.
 
 A package inside `lightning_modules` that is not part of the floor is a room, so a new room is checked without
-an edit here; only a room that builds on another one has to be named in `NEIGHBOURS`.
+an edit here; only a room that builds on another one has to be named in `NEIGHBOURS` of `tests/named_rooms.py`.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hydra import compose, initialize_config_dir
+
+from tests.command_line import REPOSITORY
+from tests.named_rooms import NEIGHBOURS, all_rooms, is_one_room, rooms_composed, rooms_named
 
 HOUSE = ("lightning_modules", "datamodules", "callbacks")
 OUTSIDE = ("run", "tests", "benchmarks")
@@ -32,7 +37,6 @@ FLOOR_PACKAGES = {
 PROGRAM = {"run.py", "launch", "tasks"}
 """What begins a run: `run.py` starts `launch`, which starts one of `tasks`; nothing else of ours knows them."""
 
-NEIGHBOURS = {"sga": {"hyperprior"}}
 RECORDS = "lightning_modules.records"
 SHARED = (
     "lightning_modules.capabilities",
@@ -43,6 +47,13 @@ SHARED = (
     "lightning_modules.system",
 )
 """What datamodules and callbacks may import of lightning_modules."""
+EXPERIMENTS = sorted(path.stem for path in (REPOSITORY / "conf" / "experiment").glob("*.yaml"))
+SHARED_GROUPS = (
+    *("callbacks", "card", "datamodule", "debug", "hparams_search", "hydra", "logger", "optimizer", "paths"),
+    *("schedule", "task", "trainer"),
+)
+"""Groups of configurations that serve the models of every room."""
+
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "base"}
 LIGHT = {"hydra", "omegaconf"}
 """What may be imported before a task runs, besides the standard library."""
@@ -63,22 +74,24 @@ class Import(NamedTuple):
         return any(self.name == package or self.name.startswith(package + ".") for package in packages)
 
 
-def imports_of(source: Path, root: Path) -> list[Import]:
-    """Every import of a file, relative and `import_module("...")` ones included."""
+def imports_of(source: Path, root: Path, typing: bool = True) -> list[Import]:
+    """Every import of a file, relative and `import_module("...")` ones included. typing: also those for types alone."""
     tree = ast.parse(source.read_text(encoding="utf-8"), str(source))
     package = source.relative_to(root).parent.parts
     return [
         Import(name, getattr(node, "lineno", 0), lazy)
-        for node, lazy in _walk(tree)
+        for node, lazy in _walk(tree, typing=typing)
         for name in _names(node, package, root)
     ]
 
 
-def _walk(node: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+def _walk(node: ast.AST, lazy: bool = False, typing: bool = True) -> Iterator[tuple[ast.AST, bool]]:
     for child in ast.iter_child_nodes(node):
+        if not typing and isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            continue
         child_is_lazy = lazy or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
         yield child, child_is_lazy
-        yield from _walk(child, child_is_lazy)
+        yield from _walk(child, child_is_lazy, typing)
 
 
 def _names(node: ast.AST, package: tuple[str, ...], root: Path) -> Iterator[str]:
@@ -183,12 +196,109 @@ def _start_fault(statement: Import, root: Path) -> str | None:
     return None if light or statement.lazy else "run.py and launch import only hydra before a task runs"
 
 
+def circles(root: Path) -> list[list[str]]:
+    """Return the groups of files below `root` that import each other in a circle, lazily or not; types do not count."""
+    modules = {
+        _dotted(source, root): source for source in _sources(root) if source.relative_to(root).parts[0] != "tests"
+    }
+    arrows = {}
+    for name, source in modules.items():
+        named = {statement.name for statement in imports_of(source, root, typing=False)}
+        arrows[name] = sorted((named & modules.keys()) - {name})
+    return _strongly_connected(arrows)
+
+
+def _dotted(source: Path, root: Path) -> str:
+    parts = source.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _strongly_connected(arrows: dict[str, list[str]]) -> list[list[str]]:
+    """Return the strongly connected components of several nodes (Kosaraju's two passes of depth first search)."""
+    order: list[str] = []
+    seen: set[str] = set()
+    for node in arrows:
+        _visit(node, arrows, seen, order)
+    backwards: dict[str, list[str]] = {node: [] for node in arrows}
+    for node, targets in arrows.items():
+        for target in targets:
+            backwards[target].append(node)
+    seen.clear()
+    components = []
+    for node in reversed(order):
+        component: list[str] = []
+        _visit(node, backwards, seen, component)
+        components.append(sorted(component))
+    return [component for component in components if len(component) > 1]
+
+
+def _visit(node: str, arrows: dict[str, list[str]], seen: set[str], order: list[str]) -> None:
+    """Append what is reached from `node` and not `seen` yet, each after all that it leads to."""
+    if node not in seen:
+        seen.add(node)
+        for target in arrows[node]:
+            _visit(target, arrows, seen, order)
+        order.append(node)
+
+
 def _is_standard_library(name: str) -> bool:
     return name.split(".")[0] in sys.stdlib_module_names
 
 
 def test_every_arrow_of_the_house_points_the_allowed_way(repository: Path) -> None:
     assert violations(repository) == []
+
+
+def test_no_files_import_each_other_in_a_circle(repository: Path) -> None:
+    assert circles(repository) == []
+
+
+@pytest.mark.parametrize(
+    ("coder", "found"),
+    [
+        ("from lightning_modules import tables", [["lightning_modules.codec", "lightning_modules.tables"]]),
+        ("def f():\n    from . import tables", [["lightning_modules.codec", "lightning_modules.tables"]]),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import tables", []),
+        ("import numpy", []),
+    ],
+)
+def test_a_circle_of_files_is_found_and_types_make_none(coder: str, found: list[list[str]], tmp_path: Path) -> None:
+    _write(tmp_path / "lightning_modules" / "codec.py", coder)
+    _write(tmp_path / "lightning_modules" / "tables.py", "from lightning_modules.codec import Codec")
+    _write(tmp_path / "run.py", "import lightning_modules.tables")
+    assert circles(tmp_path) == found
+
+
+def test_shared_configurations_name_no_room_and_a_file_names_one(repository: Path) -> None:
+    conf = repository / "conf"
+    rooms = all_rooms(repository, FLOOR_PACKAGES | PROGRAM)
+    assert {"hyperprior", "sga", "sic", "rec"} <= rooms
+    for path in sorted(conf.rglob("*.yaml")):
+        named = rooms_named(path.read_text(encoding="utf-8"), rooms)
+        assert is_one_room(named), path
+        assert not named or path.parent.relative_to(conf).parts[:1] not in [(group,) for group in SHARED_GROUPS], path
+    choices = re.compile(r"- (module|experiment): hyperprior\n")  # of the defaults: some model has to be the first
+    whole = choices.sub("", (conf / "config.yaml").read_text(encoding="utf-8"))
+    assert not [room for room in rooms if re.search(rf"\b{room}\b", whole)]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_is_composed_of_one_room(experiment: str, repository: Path) -> None:
+    rooms = all_rooms(repository, FLOOR_PACKAGES | PROGRAM)
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        named = rooms_composed(compose("config", [f"experiment={experiment}"]), rooms)
+    assert named
+    assert is_one_room(named)
+
+
+def test_two_rooms_are_told_from_one() -> None:
+    assert is_one_room({"sga", "hyperprior"})
+    assert not is_one_room({"rec", "sga"})
+    assert not is_one_room({"sic", "hyperprior"})
+    text = (
+        "_target_: lightning_modules.rec.codec.X\npath: lightning_modules.coding.ans\nk: lightning_modules.sga.rounding"
+    )
+    assert rooms_named(text, {"rec", "sga", "sic"}) == {"rec", "sga"}
 
 
 def test_the_checker_reads_the_whole_house(repository: Path) -> None:
