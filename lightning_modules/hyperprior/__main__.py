@@ -27,7 +27,7 @@ SILENT_SCALE = 0.25
 
 @torch.no_grad()
 def grown(old: HyperpriorCodec, *, M: int, blocks: tuple[int, int]) -> HyperpriorCodec:
-    """The same codec with M channels of y and bottlenecks, `blocks` of them at 1/8 and at 1/16.
+    """Return the same codec with M channels of y and with bottlenecks, `blocks` of them at 1/8 and at 1/16.
 
     Raises `CodingError` for one that has more channels of y, or other transforms than the papers'.
     """
@@ -49,7 +49,7 @@ def grown(old: HyperpriorCodec, *, M: int, blocks: tuple[int, int]) -> Hyperprio
 
 
 def grow(network: nn.Module, old: nn.Module) -> None:
-    """Layer by layer the old weights, with faint ones around them; bottlenecks add nothing."""
+    """Copy the old weights layer by layer, with faint ones around them; bottlenecks add nothing."""
     for block in network.children():
         if isinstance(block, Bottleneck):
             block[-1].get_parameter("weight").zero_()
@@ -61,14 +61,14 @@ def grow(network: nn.Module, old: nn.Module) -> None:
 
 
 def place_into(parameter: Tensor, old: Tensor) -> None:
-    """The old values at the beginning of every axis."""
+    """Copy the old values to the beginning of every axis."""
     if parameter.shape != old.shape:
         parameter.mul_(FAINT)
     parameter[tuple(slice(length) for length in old.shape)] = old
 
 
 def split_parameters(layer: nn.Module, old: nn.Module) -> None:
-    """The last layer of h_s, whose outputs are scales and then means: the old channels' at the start of each half."""
+    """Fill the last layer of h_s, whose outputs are scales, then means: old channels at the start of each half."""
     for name, fresh in (("weight", (0.0, 0.0)), ("bias", (SILENT_SCALE, 0.0))):
         halves, old_halves = layer.get_parameter(name).chunk(2), old.get_parameter(name).chunk(2)
         for half, old_half, value in zip(halves, old_halves, fresh, strict=True):

@@ -33,9 +33,9 @@ REACH = 6.5
 def calibrated_tables(
     symbols: NDArray[np.int32], indices: NDArray[np.int32], scales: NDArray[np.float64]
 ) -> CodingTables:
-    """symbols, indices: (n,) integers of y of the calibration pictures and the tables they were coded with.
+    """Return the tables that code the calibration pictures in the fewest bits.
 
-    scales: (K,) sigma of each table.
+    symbols, indices: (n,) integers of y, and the tables that they were coded with. scales: (K,) sigma of each table.
     """
     pmfs, lowest = [], []
     for k, sigma in enumerate(scales):
@@ -46,7 +46,7 @@ def calibrated_tables(
 
 
 def best_pmf(magnitudes: NDArray[np.int32], sigma: float) -> NDArray[np.float64]:
-    """The family's cheapest member for |symbols|, as probabilities of -h ... h, h by its own spread."""
+    """Return the family's cheapest member for |symbols|, as probabilities of -h ... h, h by its own spread."""
     if len(magnitudes) < ENOUGH:
         return mixture(sigma, 1.0, 0.0)
     counts = np.bincount(magnitudes)
@@ -55,7 +55,7 @@ def best_pmf(magnitudes: NDArray[np.int32], sigma: float) -> NDArray[np.float64]
 
 
 def cost(pmf: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
-    """Bits of symbols whose magnitudes were counted; beyond the table an escape costs about 32."""
+    """Count the bits of symbols by their magnitudes' counts; beyond the table an escape costs about 32."""
     middle = len(pmf) // 2
     bits = -np.log2(np.maximum(pmf[middle:], FLOOR))
     inside = min(len(counts), len(bits))
@@ -63,7 +63,7 @@ def cost(pmf: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
 
 
 def mixture(sigma: float, width: float, weight: float) -> NDArray[np.float64]:
-    """Probabilities of -h ... h under the mixture; both ends of each box in the left tail."""
+    """Compute the probabilities of -h ... h under the mixture, with both ends of each box in the left tail."""
     spread = sigma * width * (TAIL_WIDTH if weight > 0 else 1.0)
     half = max(1, int(np.ceil(REACH * spread)))
     magnitude = np.abs(np.arange(-half, half + 1))
@@ -72,6 +72,6 @@ def mixture(sigma: float, width: float, weight: float) -> NDArray[np.float64]:
 
 
 def box_mass(magnitudes: NDArray[np.int64], sigmas: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mass of N(0, sigma) within 1/2 of each magnitude, by broadcasting."""
+    """Compute the mass of N(0, sigma^2) within 1/2 of each magnitude, by broadcasting."""
     mass: NDArray[np.float64] = ndtr((0.5 - magnitudes) / sigmas) - ndtr((-0.5 - magnitudes) / sigmas)
     return mass

@@ -43,7 +43,7 @@ MEAN_UNIT = 2.0**-MEAN_BITS
 KIND = "mean-scale hyperprior"
 
 Density = Callable[[GaussianConditional, Tensor, Tensor, Tensor], Tensor]
-"""From bounds, y_hat, scales and means to the probability of each element; all (B, M, h, w)."""
+"""(bounds, y_hat, scales, means) -> the probability of each element; all (B, M, h, w)."""
 
 
 class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
@@ -77,7 +77,7 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> HyperpriorCodec:
-        """N, M and the transforms are read off the shapes."""
+        """Make the codec of named weights; N, M and transforms are read off their shapes. Raises `CodingError`."""
         found = read_sizes(state, KIND)
         if len(state.get("h_s.4.weight", ())) == found.M:
             raise CodingError("not a mean-scale hyperprior, but one of scales alone; give module=hyperprior_scale")
@@ -88,13 +88,13 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
     # ---- the sender's and the receiver's networks
 
     def analyze(self, x: Tensor) -> Latents:
-        """(B, 3, H, W) -> y (B, M, H/16, W/16) and z (B, N, H/64, W/64), sizes rounded up."""
+        """Compute y (B, M, H/16, W/16) and z (B, N, H/64, W/64) of pictures (B, 3, H, W), sizes rounded up."""
         y = self.g_a(x).float()
         z = self.h_a(y).float()
         return Latents({"y": y, "z": z}, (x.shape[-2], x.shape[-1]))
 
     def coding_parameters(self, z_hat: Tensor, size: ImageSize) -> tuple[Tensor, Tensor]:
-        """z_hat -> scales, means of y, each (B, M, *size); scales are raw, bounded where they are used."""
+        """Compute scales and means of y, each (B, M, *size), from z_hat; scales are raw, bounded where used."""
         scales, means = crop(self.h_s(z_hat).float(), size).chunk(2, dim=1)
         return scales, means
 
@@ -102,7 +102,7 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
         return self._generate(latents, quantize, gaussian_likelihood)
 
     def generate_as_coded(self, latents: Latents, quantize: Quantizer) -> Synthesis:
-        """As `generate`, with y under the calibrated tables' own densities."""
+        """Generate as `generate` does, with y under the densities of the calibrated tables."""
         return self._generate(latents, quantize, table_mixtures(self._derived.value.y_tables).likelihood)
 
     def _generate(self, latents: Latents, quantize: Quantizer, density: Density) -> Synthesis:
@@ -117,13 +117,13 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
         return Synthesis(crop(self.g_s(y_hat).float(), latents.image_size), likelihoods)
 
     def forward(self, x: Tensor) -> dict[str, Any]:
-        """CompressAI's signature: noise while training, hard rounding otherwise."""
+        """Return x_hat and likelihoods as CompressAI does: under noise while training, with hard rounding otherwise."""
         quantize = uniform_noise if self.training else hard_round
         synthesis = self.generate(self.analyze(x), quantize)
         return {"x_hat": synthesis.x_hat, "likelihoods": synthesis.likelihoods}
 
     def aux_loss(self) -> Tensor:
-        """Distance of the bottleneck's quantiles from their targets; zero gradient is owed to it here."""
+        """Return the distance of the bottleneck's quantiles, which are solved for, from their targets."""
         return self.entropy_bottleneck.loss()
 
     # ---- coding
@@ -167,7 +167,7 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
         return crop(self.g_s(y_hat).float(), image_size)
 
     def _integers(self, latents: Latents) -> Integers:
-        """One image's latents, rounded onto the grids that the decoder will know."""
+        """Round one image's latents onto the grids that the decoder will know."""
         y, z = latents.variables["y"], latents.variables["z"]
         z_symbols = _numpy(torch.round(z - medians(self.entropy_bottleneck)))
         index, mean = self._coding_parameters(z_symbols, (y.shape[-2], y.shape[-1]))
@@ -175,7 +175,7 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
         return {"z": z_symbols[0], "index": index[0], "mean": mean[0], "y": y_symbols[0]}
 
     def _coding_parameters(self, z: np.ndarray, size: ImageSize) -> tuple[np.ndarray, np.ndarray]:
-        """(B, N, h, w) -> tables and means of y, (B, M, *size), by one routine for sender, receiver and estimate."""
+        """Look up tables and means of y, (B, M, *size), for z (B, N, h, w); sender and receiver both call this."""
         device = next(self.parameters()).device
         index, mean = self._derived.value.parameters(torch.from_numpy(z).to(device), size)
         return index.to("cpu", torch.uint8).numpy(), _numpy(mean)
@@ -198,7 +198,7 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
         self._derived.adopt(self._derived.value._replace(y_tables=calibrated_tables(y, index, SCALES)), self._sources())
 
     def update(self, scale_table: Any = None, force: bool = False) -> bool:
-        """Derive medians, tables and the integer h_s anew if the weights changed since; True if they did."""
+        """Derive medians, tables and the integer h_s anew if the weights have changed; return whether they have."""
         del scale_table
         if self._derived.belongs_to(self._sources()) and not force:
             return False
@@ -207,14 +207,14 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
         return True
 
     def decoder_state(self) -> dict[str, Tensor]:
-        """Weights of g_s, both tables (`tables.z.*`, `tables.y.*`) and the integer h_s (`exact.*`)."""
+        """Return the weights of g_s, both tables (`tables.z.*`, `tables.y.*`) and the integer h_s (`exact.*`)."""
         self.update()
         weights = {name: value for name, value in self.state_dict().items() if name.startswith("g_s.")}
         return weights | self._derived.value.state()
 
     @classmethod
     def implied_weights(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """h_s, as its integers say."""
+        """Return the weights of h_s that its stored integers stand for; none where no integers are stored."""
         exact = exact_state(state)
         if not exact:
             return {}
@@ -226,7 +226,7 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
         self._derived.adopt(Derived.from_state(self.h_s, state), self._sources())
 
     def _sources(self) -> dict[str, Tensor]:
-        """The weights that derived state depends on."""
+        """Return the weights that derived state depends on, by name."""
         networks = {"h_s": self.h_s, "entropy_bottleneck": self.entropy_bottleneck}
         return {f"{name}.{key}": value for name, part in networks.items() for key, value in part.named_parameters()}
 
@@ -236,20 +236,20 @@ def _sound(readers: Sequence[StackReader]) -> list[StackReader]:
 
 
 def _content_crc(integers: Integers) -> int:
-    """Of all that y_hat consists of, so that no other picture can pass."""
+    """Return the CRC of all that y_hat consists of, so that no other picture can pass."""
     return content_crc(integers["z"], integers["y"], integers["mean"])
 
 
 def _y_hat(integers: Integers) -> np.ndarray:
-    """(M, h, w) float32, exact for |y_hat| < 2^16."""
+    """Return y_hat, (M, h, w) float32, exact for |y_hat| < 2^16."""
     return integers["y"].astype(np.float32) + integers["mean"].astype(np.float32) * np.float32(MEAN_UNIT)
 
 
 def _numpy(values: Tensor) -> np.ndarray:
-    """Integers in any type -> int32."""
+    """Return integers of any type as int32."""
     return values.detach().to("cpu", torch.int32).numpy()
 
 
 def _channels(shape: Sequence[int]) -> np.ndarray:
-    """Table of each element of z, (N, h, w) flattened: its channel."""
+    """Return the table of each element of z, (N, h, w) flattened: its channel."""
     return np.repeat(np.arange(shape[0], dtype=np.int32), shape[1] * shape[2])

@@ -27,7 +27,7 @@ MEAN_BITS = 8
 
 
 class CodingParameters(NamedTuple):
-    """h_s with everything around it, in integers.
+    """The network h_s with everything around it, in integers.
 
     field: what the network sees of z. medians: (N,) of z, in the network's input unit. thresholds: (K - 1,) sigmas,
     ascending, in 2^-12, from each of which on the next table is used.
@@ -39,14 +39,14 @@ class CodingParameters(NamedTuple):
     thresholds: Tensor
 
     def __call__(self, z: Tensor, size: ImageSize) -> tuple[Tensor, Tensor]:
-        """z: (B, N, h, w) integers -> for each y, (B, M, *size): its table, and its mean in 2^-8, both int32."""
+        """Look up each y's table, and its mean in 2^-8, both int32 (B, M, *size), for integers z (B, N, h, w)."""
         fraction = int(self.network.fractions[0])
         z_hat = z.double() * 2.0**fraction + self.medians.to(z.device).double().reshape(1, -1, 1, 1)
         indices, means = crop(tiled(self._indices_and_means, self.field, z_hat), size).chunk(2, dim=1)
         return indices, means
 
     def _indices_and_means(self, z_hat: Tensor) -> Tensor:
-        """(B, N, h, w) -> int32 (B, 2 M, 4 h, 4 w), half of what the network's float64 takes."""
+        """Return int32 (B, 2 M, 4 h, 4 w) for (B, N, h, w): half of what the network's float64 takes."""
         scales, means = self.network(z_hat).chunk(2, dim=1)
         thresholds = self.thresholds.to(scales.device, torch.float64)
         indices = torch.bucketize(scales.contiguous(), thresholds, right=True, out_int32=True)
@@ -58,17 +58,17 @@ class CodingParameters(NamedTuple):
 
     @classmethod
     def from_state(cls, h_s: nn.Sequential, state: Mapping[str, Tensor]) -> CodingParameters:
-        """The inverse of `state`; errors as `ExactNetwork.from_state`."""
+        """Invert `state`; raises as `ExactNetwork.from_state` does."""
         network = ExactNetwork.from_state(h_s, part_of(state, "h_s."))
         return cls(network, footprint(h_s), state["medians"], state["thresholds"])
 
     def float_weights(self) -> dict[str, Tensor]:
-        """Weights of h_s that the integers stand for, by the codec's names."""
+        """Return the weights of h_s that the integers stand for, by the codec's names."""
         return {f"h_s.{name}": value for name, value in float_weights(self.network).items()}
 
 
 def integer_parameters(h_s: nn.Sequential, medians: Tensor, z_tables: CodingTables) -> CodingParameters:
-    """The integer form of trained weights. medians: (1, N, 1, 1).
+    """Export trained weights to integers. medians: (1, N, 1, 1).
 
     The ranges of activations come from z as its tables say that it will be: no pictures are needed.
     """

@@ -12,12 +12,12 @@ from lightning_modules.training.rate_distortion import rate_distortion
 
 
 class HyperpriorModule(TrainedModule):
-    """Minimises lmbda * mse + bpp under additive uniform noise."""
+    """A training that minimises lmbda * mse + bpp under additive uniform noise."""
 
     codec: LatentVariableCodec
 
     def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
-        """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
+        """Compute the mean loss of a batch x (B, 3, H, W) in [0, 1]."""
         del batch_idx
         synthesis = self.synthesis(x)
         terms = rate_distortion(x, synthesis.x_hat, synthesis.likelihoods, self.lmbda)
@@ -29,5 +29,5 @@ class HyperpriorModule(TrainedModule):
         return loss
 
     def synthesis(self, x: Tensor) -> Synthesis:
-        """What the loss is made of: reconstruction and likelihoods under the noise of training."""
+        """Compute what the loss is made of: reconstruction and likelihoods under the noise of training."""
         return self.codec.generate(self.codec.analyze(x), uniform_noise)

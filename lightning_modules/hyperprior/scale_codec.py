@@ -1,7 +1,8 @@
 """The scale hyperprior (Balle et al. 2018), as CompressAI's `bmshj2018-hyperprior` has it: y without means.
 
 h_a sees the magnitudes of y, ReLU stands for LeakyReLU, h_s is N channels wide and says scales alone. Here h_s has
-M more rows, all zero, for the means that its twin predicts: everything else, coding and format included, is the same.
+M more rows, all zero, for the means of the mean-scale hyperprior: everything else, coding and format included, is the
+same.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class ScaleHyperpriorCodec(HyperpriorCodec):
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> HyperpriorCodec:
-        """CompressAI's weights, or ours, which have the zero rows."""
+        """Make the codec of CompressAI's weights, or of our own, which have the zero rows."""
         rows = {name: state[name] for name in LAST_OF_H_S if name in state}
         M = len(state.get("g_s.0.weight", ()))
         widened = {
@@ -47,6 +48,6 @@ class ScaleHyperpriorCodec(HyperpriorCodec):
         return super().from_weights({**state, **widened}, **hyperparameters)
 
     def coding_parameters(self, z_hat: Tensor, size: ImageSize) -> tuple[Tensor, Tensor]:
-        """The means are zero without asking h_s, so that its rows for them get no gradient."""
+        """Return scales, and zero means without asking h_s, so that its rows for them get no gradient."""
         scales, _ = super().coding_parameters(z_hat, size)
         return scales, torch.zeros_like(scales)

@@ -1,4 +1,4 @@
-"""The densities behind calibrated tables of y, differentiable: what a refinement needs to minimise the coded length.
+"""The differentiable densities behind calibrated tables of y: a refinement minimises the coded length by them.
 
 Each table is a member of the family of `lightning_modules/hyperprior/calibration.py`, known by its width and the
 weight of its tail. They are read off the table itself, so that a model stores nothing but what its decoder uses.
@@ -28,13 +28,13 @@ POINTS = 64
 
 
 class TableMixtures(NamedTuple):
-    """widths, weights: (K,) float32, one for each sigma of the ladder."""
+    """The mixture behind each table. widths, weights: (K,) float32, one for each sigma of the ladder."""
 
     widths: Tensor
     weights: Tensor
 
     def likelihood(self, conditional: GaussianConditional, y_hat: Tensor, scales: Tensor, means: Tensor) -> Tensor:
-        """P(y_hat | z) under the density of the table that scales choose; all (B, M, h, w), float32.
+        """Compute P(y_hat | z) under the density of the table that scales choose; all (B, M, h, w), float32.
 
         Bounds are those of `gaussian_likelihood`; sigma stays the network's own, near that of the table.
         """
@@ -49,14 +49,14 @@ class TableMixtures(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def table_mixtures(tables: CodingTables) -> TableMixtures:
-    """tables: one for each sigma of the ladder, symmetric about 0, as calibration or training makes them."""
+    """Read off the mixtures behind tables, one for each sigma of the ladder, each symmetric about 0."""
     members = np.array([_nearest_member(tables, k, float(sigma)) for k, sigma in enumerate(SCALES)])
     widths, weights = torch.from_numpy(FAMILY[members].T).float()
     return TableMixtures(widths, weights)
 
 
 def _nearest_member(tables: CodingTables, k: int, sigma: float) -> int:
-    """The member of least divergence, sum of p ln(p / q) - p + q over some magnitudes, from table k."""
+    """Find the member of least divergence, sum of p ln(p / q) - p + q over some magnitudes, from table k."""
     magnitudes = np.unique(np.linspace(0, tables.highest[k], POINTS).astype(np.int64))
     p = tables.frequencies[tables.starts[k] - tables.lowest[k] + magnitudes] / TOTAL
     q = np.maximum(_family_pmfs(magnitudes, sigma), 1 / TOTAL)
@@ -64,7 +64,7 @@ def _nearest_member(tables: CodingTables, k: int, sigma: float) -> int:
 
 
 def _family_pmfs(magnitudes: NDArray[np.int64], sigma: float) -> NDArray[np.float64]:
-    """(F, n) probability of each magnitude, on one side, under each member."""
+    """Compute the (F, n) probability of each magnitude, on one side, under each member."""
     widths, weights = FAMILY[:, :1], FAMILY[:, 1:]
     near, far = (box_mass(magnitudes, sigma * widths * factor) for factor in (1.0, TAIL_WIDTH))
     return (1.0 - weights) * near + weights * far

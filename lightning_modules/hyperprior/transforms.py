@@ -123,7 +123,7 @@ class DeepTransforms(NamedTuple):
     hyper_widths: Sequence[int]
 
     def checked(self) -> DeepTransforms:
-        """Itself. Raises `CodingError` for numbers that give no network."""
+        """Return itself. Raises `CodingError` for numbers that give no network."""
         counts = (STEPS.get(self.unshuffle), 2, 2)
         found = (len(self.widths), len(self.blocks), len(self.hyper_widths))
         if counts != found:
@@ -176,7 +176,7 @@ SCALES = ScaleTransforms()
 
 
 def made_of(settings: Mapping[str, Any]) -> DeepTransforms:
-    """From JSON values: the fields of `DeepTransforms` by name. Raises `CodingError` for others, or for no network."""
+    """Build transforms from JSON values, the fields of `DeepTransforms` by name. Raises `CodingError` for others."""
     missing = set(DeepTransforms._fields) ^ set(settings)
     if missing:
         raise CodingError(f"transforms: {', '.join(sorted(missing))}: give {', '.join(DeepTransforms._fields)}")
@@ -185,7 +185,7 @@ def made_of(settings: Mapping[str, Any]) -> DeepTransforms:
 
 
 def as_json(transforms: DeepTransforms) -> dict[str, Any]:
-    """What `made_of` takes."""
+    """Return the JSON values that `made_of` takes."""
     return {name: value if isinstance(value, int) else list(value) for name, value in transforms._asdict().items()}
 
 
@@ -198,7 +198,7 @@ class Sizes(NamedTuple):
 
 
 def read_sizes(state: Mapping[str, Tensor], kind: str) -> Sizes:
-    """Off the shapes of weights, whose h_s may be stored as integers.
+    """Read the sizes off the shapes of weights, whose h_s may be stored as integers.
 
     kind: what the weights should be, for the `CodingError` where they are something else.
     """
@@ -229,7 +229,7 @@ def _read_deep(state: Mapping[str, Tensor]) -> Sizes | None:
 
 
 def sizes(state: Mapping[str, Tensor], kind: str) -> tuple[int, int]:
-    """N and M, read off the last layer of g_a. kind: what the weights should be, for the error."""
+    """Read N and M off the last layer of g_a. kind: what the weights should be, for the error."""
     last = state.get(LAST_OF_G_A)
     if last is None or last.ndim != 4:
         raise CodingError(f"not a {kind}: it has no {LAST_OF_G_A} of 4 dimensions")

@@ -33,11 +33,11 @@ class IntegerGridCodec(Recoding, HyperpriorCodec):
         return super().generate(latents, lambda value, offset: quantize(value, torch.zeros_like(value)))
 
     def generate_as_coded(self, latents: Latents, quantize: Quantizer) -> Synthesis:
-        """The tables are those of the trained Gaussians, shifted."""
+        """Generate as `generate` does: the tables are those of the trained Gaussians, shifted."""
         return self.generate(latents, quantize)
 
     def update(self, scale_table: Any = None, force: bool = False) -> bool:
-        """As the hyperprior's; the medians are 0, which centres the tables of z on the grid."""
+        """Update as the hyperprior does, with medians of 0, which centre the tables of z on the grid."""
         del scale_table
         if self._derived.belongs_to(self._sources()) and not force:
             return False
@@ -53,7 +53,7 @@ class IntegerGridCodec(Recoding, HyperpriorCodec):
         raise CodingError(f"{type(self).__name__} codes with the tables of exact Gaussians; leave --calibrate out")
 
     def _coding_parameters(self, z: np.ndarray, size: ImageSize) -> tuple[np.ndarray, np.ndarray]:
-        """As the hyperprior's, with the fraction of the mean in the table's number, and its base for the mean."""
+        """Look up the hyperprior's parameters, the mean's fraction in the table's number, its base as the mean."""
         scale_index, mean = super()._coding_parameters(z, size)
         base, fraction = split_means(mean, MEAN_BITS)
         return scale_index.astype(np.int32) * FRACTIONS + fraction, base << MEAN_BITS

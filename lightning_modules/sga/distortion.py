@@ -35,7 +35,7 @@ class WeightedError:
 
     @functools.cached_property
     def weights(self) -> Tensor:
-        """(H, W), of mean 1."""
+        """Read the weights, (H, W), of mean 1."""
         try:
             with Image.open(self.mask) as picture:
                 levels = torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float32))
@@ -54,7 +54,7 @@ class WeightedError:
 
 
 class PerceptualError:
-    """Mean squared error + weight * LPIPS: textures that look right at the same bits.
+    """Mean squared error + weight * LPIPS, which keeps textures that look right at the same bits.
 
     weight: of a distance around 0.2 against squared levels around 100. trunk, weights: of
     `lightning_modules.metrics.lpips.PerceptualDistance`.
@@ -69,7 +69,7 @@ class PerceptualError:
 
 
 def ms_ssim_error(x: Tensor, x_hat: Tensor, scale: float = 1000.0) -> Tensor:
-    """scale * (1 - MS-SSIM), for sides of at least 161 pixels.
+    """Compute scale * (1 - MS-SSIM), (B,), for sides of at least 161 pixels; raises `CodingError` for shorter ones.
 
     scale: brings it to the size that mean squared errors have, so that `lmbda` keeps its meaning roughly.
     """

@@ -1,4 +1,4 @@
-"""A codec's frozen twin that takes the steps of a refinement: the same `generate`, three to four times as fast.
+"""A frozen copy of a codec for the steps of a refinement: the same `generate`, three to four times as fast.
 
 Weights need no gradients, so what depends on them alone is computed once; GDN keeps two tensors for its backward pass
 instead of five; layers run in the memory order and, where the processor multiplies it natively, in the precision
@@ -27,7 +27,7 @@ from lightning_modules.records import Latents
 from lightning_modules.training.rate_distortion import bits
 
 MakeStepCodec = Callable[[LatentVariableCodec], LatentVariableCodec]
-"""From a codec to what evaluates `generate` in the steps of a refinement."""
+"""(codec) -> the codec that evaluates `generate` in the steps of a refinement."""
 
 TRIAL_SIDE = 192
 TRIAL_STEPS = 4
@@ -36,12 +36,12 @@ MARGIN = 1.3
 
 
 def float32(codec: LatentVariableCodec) -> LatentVariableCodec:
-    """Full precision."""
+    """Return a frozen copy in full precision."""
     return frozen(codec, torch.float32)
 
 
 def bfloat16(codec: LatentVariableCodec) -> LatentVariableCodec:
-    """Networks in bfloat16; three times as fast as float32 on a processor that has it, far slower on others."""
+    """Return a copy with networks in bfloat16: three times as fast where processors have it, far slower elsewhere."""
     return frozen(codec, torch.bfloat16)
 
 
@@ -63,9 +63,9 @@ class Fastest:
 
 
 class Compiled:
-    """What `inside` makes, its networks compiled by torch: a sixth less time a step, after a minute of compiling.
+    """The copy that `inside` makes, compiled by torch: a sixth less time a step, after a minute of compiling.
 
-    The twin is kept for the next picture while the codec's weights stay as they are; another size compiles again.
+    The copy is kept for the next picture while the codec's weights stay as they are; another size compiles again.
     """
 
     def __init__(self, inside: MakeStepCodec) -> None:
@@ -84,7 +84,7 @@ class Compiled:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Threads that wait for others on a busy machine would make a trial's times meaningless."""
+    """Run a trial on one thread: threads that wait for others on a busy machine would make its times meaningless."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -94,7 +94,7 @@ def one_thread() -> Iterator[None]:
 
 
 def trial_seconds(codec: LatentVariableCodec, latents: Latents) -> float:
-    """The least of a few steps, the first of which warms up: processor time, on a GPU real time."""
+    """Measure the quickest of a few steps after the first, which warms up: processor time, on a GPU real time."""
     clock = time.perf_counter if next(iter(latents.variables.values())).is_cuda else time.process_time
     durations = []
     for _ in range(TRIAL_STEPS):
@@ -109,7 +109,7 @@ def trial_seconds(codec: LatentVariableCodec, latents: Latents) -> float:
 
 
 def frozen(codec: LatentVariableCodec, dtype: torch.dtype) -> LatentVariableCodec:
-    """A copy without weight gradients, whose sequences of layers compute in `dtype`; only its `generate` is of use."""
+    """Copy a codec without weight gradients, its layers computing in `dtype`; only its `generate` is of use."""
     codec.update()  # its tables travel with the copy
     twin = copy.deepcopy(codec).requires_grad_(False).eval()
     for name, network in list(twin.named_children()):
@@ -125,7 +125,7 @@ def _in_precision(network: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
 
 
 class _Into(nn.Module):
-    """To a precision, with channels last in memory."""
+    """A conversion to a precision, with channels last in memory."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class FrozenGDN(nn.Module):
             self.register_buffer("beta", layer.beta_reparam(layer.beta).clone())
 
     def forward(self, value: Tensor) -> Tensor:
-        """(B, C, H, W) -> same."""
+        """Normalize (B, C, H, W)."""
         return cast(Tensor, self.normalize.apply(value, self.gamma, self.beta))
 
 

@@ -24,18 +24,18 @@ from lightning_modules.sga.temperature import Temperature
 
 
 class Method(Protocol):
-    """What takes the place of rounding, step by step."""
+    """A method replaces rounding by something that has a gradient, step by step."""
 
     def temperature(self, step: int) -> float:
-        """For the trace; NaN for a method without one."""
+        """Return the temperature of a step, for the trace; NaN for a method without one."""
 
     def quantizer(self, step: int, draw: Draw) -> Quantizer:
-        """Of this step, counted from 0. Random numbers come from `draw` alone."""
+        """Return the quantizer of a step, counted from 0. Its random numbers come from `draw` alone."""
 
 
 @dataclass(frozen=True)
 class Unrounded:
-    """Nothing takes its place: the rate is that of the density convolved with a unit box."""
+    """Latents stay unrounded: the rate is that of the density convolved with a unit box."""
 
     def temperature(self, step: int) -> float:
         del step

@@ -1,4 +1,4 @@
-"""What a refinement minimises, and what it is judged by: per image, so that a batch is no more than its images.
+"""The loss that a refinement minimises and the loss that it is judged by, both per image.
 
     loss = lmbda * distortion(x, x_hat) + bpp        distortion: mse on the 0-255 scale, unless another is given
 
@@ -20,7 +20,10 @@ from lightning_modules.training.rate_distortion import bits, mse_255
 
 
 class Evaluation(NamedTuple):
-    """Of hard-rounded latents, all (B,). psnr: of 8-bit pixels; psnr_float: of x_hat as it is, both in dB."""
+    """The true loss of hard-rounded latents and its parts, all (B,).
+
+    psnr: of 8-bit pixels. psnr_float: of x_hat as it is. Both in dB.
+    """
 
     loss: Tensor
     bpp: Tensor
@@ -29,20 +32,23 @@ class Evaluation(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """x: (B, 3, H, W) in [0, 1]. lmbda: at least 0; 0 minimises the rate alone."""
+    """The losses of given pictures.
+
+    x: (B, 3, H, W) in [0, 1]. lmbda: at least 0; 0 minimises the rate alone.
+    """
 
     x: Tensor
     lmbda: float
     distortion: Distortion
 
     def method_loss(self, synthesis: Synthesis) -> Tensor:
-        """(B,), differentiable."""
+        """Compute the method's loss, (B,), differentiable."""
         rate = torch.stack([bits(likelihood) for likelihood in synthesis.likelihoods.values()]).sum(0)
         return self.lmbda * self.distortion(self.x, synthesis.x_hat) + rate / self._num_pixels()
 
     @torch.no_grad()
     def evaluate(self, codec: LatentVariableCodec, latents: Latents) -> Evaluation:
-        """The true loss and its parts, of what coding would make of `latents`."""
+        """Compute the true loss and its parts, of what coding would make of `latents`."""
         estimate = codec.estimate(latents)
         bpp = torch.stack(list(estimate.bits.values())).sum(0).to(self.x) / self._num_pixels()
         loss = self.lmbda * self.distortion(self.x, estimate.x_hat) + bpp
@@ -54,5 +60,5 @@ class Objective(NamedTuple):
 
 
 def psnr(x: Tensor, x_hat: Tensor) -> Tensor:
-    """(B, 3, H, W), peak 1 -> (B,) in dB; infinite for equal pictures."""
+    """Compute the PSNR of (B, 3, H, W), peak 1: (B,) in dB, infinite for equal pictures."""
     return 10.0 * torch.log10(255.0**2 / mse_255(x, x_hat))

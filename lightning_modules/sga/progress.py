@@ -1,4 +1,4 @@
-"""How far the refinement of an image has come: for logs, a line now and then with the time it will still take."""
+"""The progress of a refinement: a line in the log now and then, with the time that is left."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from lightning_modules.sga.trace import Trace
 
 
 class Progress:
-    """Prints `refining: step 400, true loss 0.9312 (-4.1 %), 0.281 bpp, 33.12 dB, 0:03:20 left` now and then.
+    """A listener that prints `refining: step 400, true loss 0.9312 (-4.1 %), 0.281 bpp, 33.12 dB, 0:03:20 left`.
 
-    interval: seconds between two lines. Of several images the means. In a terminal a line comes above the bar.
+    interval: seconds between two lines. The numbers are means over the images. In a terminal a
+    line comes above the bar.
     """
 
     def __init__(self, *, interval: float, console: Console | None = None) -> None:
@@ -36,7 +37,7 @@ class Progress:
 
 
 def line(traces: Sequence[Trace], share: float) -> str:
-    """share: of the refinement that is done, in [0, 1]."""
+    """Write one line. share: of the refinement that is done, in [0, 1]."""
     latest, first = [trace[-1] for trace in traces], [trace[0] for trace in traces]
     loss, base = (fmean(record.true_loss for record in records) for records in (latest, first))
     bpp, psnr = fmean(record.bpp for record in latest), fmean(record.psnr for record in latest)

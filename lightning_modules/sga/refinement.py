@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ from lightning_modules.system.memory_shortage import as_coding_error
 
 @dataclass
 class Refinement:
-    """An inference method: called with a codec and images (B, 3, H, W) in [0, 1], gives their refined latents.
+    """An inference method: called with a codec and images (B, 3, H, W) in [0, 1], it returns their refined latents.
 
     steps: updates of each latent. lr: Adam's rate, times `schedule(step)`. lmbda: weight of the distortion; None:
     what the codec was trained for. evaluate_every: steps from one true loss to the next. keep: what is returned.
@@ -88,7 +88,7 @@ class Refinement:
         start: Latents,
         lmbda: float,
     ) -> Latents:
-        """From `start`, where gradients are recorded. step_codec: evaluates the steps; codec: the true losses."""
+        """Refine `start` where gradients are recorded. step_codec evaluates the steps, codec the true losses."""
         course = Course(self, codec, step_codec, Objective(x, lmbda, self.distortion), start)
         self.trace = course.trace
         while not course.has_ended:
@@ -98,7 +98,7 @@ class Refinement:
 
 @contextmanager
 def recording_gradients(x: Tensor) -> Iterator[None]:
-    """Gradients and float32, also within a trainer's inference mode or mixed precision.
+    """Record gradients in float32, also within a trainer's inference mode or mixed precision.
 
     Raises `CodingError` when memory for pictures x (B, 3, H, W) runs out: a step keeps every activation.
     """
@@ -115,18 +115,14 @@ def recording_gradients(x: Tensor) -> Iterator[None]:
         yield
 
 
-if TYPE_CHECKING:
-    from lightning_modules.sga.refinement import Refinement
-
-
 class StepCodec(Protocol):
-    """What a codec does in a step."""
+    """The part of a codec that a step needs."""
 
     def generate_as_coded(self, latents: Latents, quantize: Quantizer) -> Synthesis: ...
 
 
 class Course:
-    """Steps from `start` until the schedule ends, or every image has enough; where gradients are recorded.
+    """The steps of one refinement, from `start` until the schedule ends or every image has enough.
 
     step_codec: evaluates the steps. codec: the true losses, before the first step, now and then, and after the last.
     place: in the schedule, which is the number of steps done unless the clock leads. last_step: the place to end at.

@@ -14,13 +14,13 @@ __all__ = ["Rule", "atanh", "cosine", "cosine3", "linear", "linear3", "ssl", "ss
 
 
 class Rule(Protocol):
-    """How near a value is to each of its classes, and what that makes of it; for values of any shape."""
+    """A rule gives the classes of a value probabilities by how near they are; for values of any shape."""
 
     def probabilities(self, value: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Classes and their probabilities before Gumbel noise, each with a last axis, one entry a class."""
+        """Return classes and their probabilities before Gumbel noise, each with a last axis, one entry a class."""
 
     def mean(self, value: Tensor, temperature: float) -> Tensor:
-        """The classes' mean under these probabilities; same shape as `value`."""
+        """Return the classes' mean under these probabilities; same shape as `value`."""
 
     def sample(self, value: Tensor, temperature: float, draw: Draw) -> Tensor:
-        """A Gumbel-softmax sample at the same temperature; same shape as `value`."""
+        """Draw a Gumbel-softmax sample at the same temperature; same shape as `value`."""

@@ -1,4 +1,4 @@
-"""Which latents of a refinement are kept, and when an image has had enough: judged by its own true losses alone."""
+"""The selection of the latents that a refinement returns, by each image's own true losses alone."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Variables = Mapping[str, Tensor]
 
 
 class Keeper(Protocol):
-    """Sees every evaluation of one refinement of B images, the first before any update, the last after all of them."""
+    """A keeper sees every evaluation of one refinement of B images: before the first update, and up to the last."""
 
     def offer(self, losses: Tensor, variables: Variables) -> bool:
-        """losses: (B,) true losses; variables: (B, ...) by name, to be copied. True: go on; False: all have enough."""
+        """Take note of true losses (B,) and variables (B, ...) by name, to be copied; return whether to go on."""
 
     def kept(self) -> dict[str, Tensor]:
-        """(B, ...) by name."""
+        """Return the selected latents, (B, ...) by name."""
 
 
 Keep = Callable[[], Keeper]
@@ -38,7 +38,7 @@ class Last:
 
 
 class Best:
-    """Of each image the latents of least true loss, so that no image ends worse than it began."""
+    """The latents of least true loss, for each image by itself, so that none ends worse than it began."""
 
     def __init__(self) -> None:
         self._losses: Tensor | None = None

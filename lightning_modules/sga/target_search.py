@@ -1,4 +1,4 @@
-"""A wanted rate or quality instead of a weight: per image, lmbda is steered during its refinement until it is reached.
+"""The search for a wanted rate or quality: per image, lmbda is steered during its refinement until that is reached.
 
     every few steps: measure the file, or the picture; error = measured / target - 1
                      ln(lmbda) = integral - PROPORTIONAL * error / slope;  the integral falls by a share of that
@@ -64,7 +64,7 @@ Measure = Callable[[LatentVariableCodec, Tensor, Latents], float]
 
 
 class Quantity(NamedTuple):
-    """What a target is given for. slope: its usual change per unit of ln(lmbda), as a share of itself."""
+    """A quantity that a target is given for. slope: its usual change per unit of ln(lmbda), as a share of itself."""
 
     name: str
     measure: Measure
@@ -72,12 +72,12 @@ class Quantity(NamedTuple):
 
 
 def file_bpp(codec: LatentVariableCodec, x: Tensor, latents: Latents) -> float:
-    """Bits per pixel of the whole file, alpha and colour profile apart."""
+    """Measure bits per pixel of the whole file, alpha and colour profile apart."""
     return 8 * len(pack(codec, latents, PixelFormat()).data) / (x.shape[-2] * x.shape[-1])
 
 
 def decoded_psnr(codec: LatentVariableCodec, x: Tensor, latents: Latents) -> float:
-    """dB, of decoded 8-bit pixels."""
+    """Measure the PSNR of decoded 8-bit pixels in dB."""
     return float(Objective(x, 0.0, mse_255).evaluate(codec, latents).psnr)
 
 
@@ -88,7 +88,7 @@ PSNR = Quantity("target_psnr", decoded_psnr, 0.07)
 def refinement(
     *, target_bpp: float | None = None, target_psnr: float | None = None, **settings: Any
 ) -> Refinement | TargetSearch:
-    """A `Refinement` of these settings, or the search for one that reaches a target; both targets are refused."""
+    """Make a `Refinement`, or the search for one that reaches a target. Raises `CodingError` for two targets."""
     refine = Refinement(**settings)
     if target_bpp is not None and target_psnr is not None:
         raise CodingError(f"target_bpp={target_bpp} and target_psnr={target_psnr}: give one of them")
@@ -130,7 +130,7 @@ class TargetSearch:
 
 
 class _Search:
-    """One image's. integral: the part of ln(lmbda) that remembers; an error of the past counts in it for good."""
+    """The search for one image. integral: the part of ln(lmbda) in which an error of the past counts for good."""
 
     def __init__(self, settings: TargetSearch, codec: LatentVariableCodec, x: Tensor) -> None:
         self.settings, self.codec, self.x = settings, codec, x
@@ -157,7 +157,7 @@ class _Search:
         return Latents(self.course.keeper.kept(), self.course.latents.image_size)
 
     def _advance(self, steps: int, gain: float) -> None:
-        """Some steps at the lmbda that the last error asks for."""
+        """Take some steps at the lmbda that the last error asks for."""
         correction = self._error(self.course.latents) / self.settings.quantity.slope
         self.integral = self._bounded(self.integral - min(2.0, gain * steps) * correction)
         proportional = max(-MOST_PROPORTIONAL, min(MOST_PROPORTIONAL, PROPORTIONAL * correction))
@@ -168,7 +168,7 @@ class _Search:
             self.course.step()
 
     def _error(self, latents: Latents) -> float:
-        """What is reached beyond the target, as a share of it."""
+        """Return what is reached beyond the target, as a share of it."""
         return self.settings.quantity.measure(self.codec, self.x, latents) / self.settings.target - 1
 
     def _bounded(self, place: float) -> float:

@@ -14,22 +14,22 @@ LOWEST = 1e-8
 
 
 def constant(value: float) -> Temperature:
-    """The same at every step."""
+    """Return the same temperature at every step."""
     return lambda step: _clamp(value, value)
 
 
 def exponential(rate: float, upper: float) -> Temperature:
-    """exp(-rate step), at most `upper`: the schedule of SGA+, and of deterministic annealing."""
+    """Fall as exp(-rate step), at most `upper`: the schedule of SGA+, and of deterministic annealing."""
     return lambda step: _clamp(math.exp(-rate * step), upper)
 
 
 def delayed_exponential(rate: float, upper: float, start: int) -> Temperature:
-    """upper exp(-rate (step - start)), `upper` until `start`: the schedule of SGA."""
+    """Stay at `upper` until `start`, then fall as upper exp(-rate (step - start)): the schedule of SGA."""
     return lambda step: _clamp(upper * math.exp(-rate * max(0, step - start)), upper)
 
 
 def linear(rate: float, upper: float, start: int) -> Temperature:
-    """upper - rate (step - start), `upper` until `start`."""
+    """Stay at `upper` until `start`, then fall as upper - rate (step - start)."""
     return lambda step: _clamp(upper - rate * max(0, step - start), upper)
 
 

@@ -24,7 +24,7 @@ COSINE_LEAST_WEIGHT = 1e-7
 """What the cosine rule adds to a weight, after the power."""
 
 Logit = Callable[[Tensor], Tensor]
-"""psi: from signed distances between -3/2 and 3/2 to logits at tau = 1."""
+"""psi: (signed distances between -3/2 and 3/2) -> logits at tau = 1."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,20 @@ class ThreeClassRule:
     logit: Logit
 
     def probabilities(self, value: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """(...) -> classes (..., 3), ascending, and their probabilities (..., 3), before Gumbel noise."""
+        """Return classes (..., 3), ascending, and their probabilities (..., 3), before Gumbel noise."""
         nearest = torch.round(value).detach()
         logits = torch.stack(self._logits(value - nearest), -1) / temperature
         steps = torch.tensor([-1, 0, 1], dtype=value.dtype, device=value.device)
         return nearest.unsqueeze(-1) + steps, torch.softmax(logits, -1)
 
     def mean(self, value: Tensor, temperature: float) -> Tensor:
-        """The probabilities' mean of the classes: deterministic annealing."""
+        """Return the classes' mean under these probabilities: deterministic annealing."""
         nearest = torch.round(value).detach()
         below, here, above = (logit / temperature for logit in self._logits(value - nearest))
         return nearest + _mean_step(below, here, above)
 
     def sample(self, value: Tensor, temperature: float, draw: Draw) -> Tensor:
-        """One softened sample for each element; the gradient is that of the sample with its noise held fixed."""
+        """Draw one softened sample for each element; the gradient is that of the sample with its noise held fixed."""
         nearest = torch.round(value).detach()
         below, here, above = (
             (logit / temperature + gumbel(draw(value))) / temperature for logit in self._logits(value - nearest)
@@ -55,27 +55,27 @@ class ThreeClassRule:
         return nearest + _mean_step(below, here, above)
 
     def _logits(self, distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the classes below, at and above the nearest integer, which is `distance` away."""
+        """Return the logits of the classes below, at and above the nearest integer, which is `distance` away."""
         return self.logit(distance + 1), self.logit(distance), self.logit(distance - 1)
 
 
 def linear3(r: float, n: float) -> ThreeClassRule:
-    """Weight (1 - r |w|)^n."""
+    """Make the rule of weight (1 - r |w|)^n."""
     return ThreeClassRule(functools.partial(_linear_logit, r=r, n=n))
 
 
 def cosine3(r: float, n: float) -> ThreeClassRule:
-    """Weight cos(pi r w / 2)^n, zero from r |w| = 1 on."""
+    """Make the rule of weight cos(pi r w / 2)^n, zero from r |w| = 1 on."""
     return ThreeClassRule(functools.partial(_cosine_logit, r=r, n=n))
 
 
 def ssl3(f: float, n: float, a: float) -> ThreeClassRule:
-    """Weight S(-a logit(q))^n, q = f |w| / 1.5."""
+    """Make the rule of weight S(-a logit(q))^n, q = f |w| / 1.5."""
     return ThreeClassRule(functools.partial(_ssl_logit, f=f, n=n, a=a))
 
 
 def _mean_step(below: Tensor, here: Tensor, above: Tensor) -> Tensor:
-    """softmax of three logits, last entry minus first, without an axis of classes."""
+    """Compute the softmax of three logits, last entry minus first, without an axis of classes."""
     largest = torch.maximum(torch.maximum(below, here), above).detach()
     below, here, above = torch.exp(below - largest), torch.exp(here - largest), torch.exp(above - largest)
     return (above - below) / (below + here + above)

@@ -1,4 +1,4 @@
-"""The course of a refinement: a record per image and evaluation, as numbers in a CSV and as a picture of curves."""
+"""The trace of a refinement: a record per image and evaluation, as numbers in a CSV and as a picture of curves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning_modules.reports.chart import Panel, Series, draw
 
 
 class Record(NamedTuple):
-    """One image after `step` updates.
+    """The measurements of one image after `step` updates.
 
     temperature, method_loss: of the step that led here; NaN before the first. true_loss, bpp, psnr (8-bit pixels),
     psnr_float: of the hard-rounded latents, with the coding tables. seconds: since the refinement began.
@@ -28,10 +28,10 @@ class Record(NamedTuple):
 
 
 class Trace(list[Record]):
-    """Of one image, by step."""
+    """The records of one image, by step."""
 
     def csv(self) -> str:
-        """A line per record, its fields as columns; what is not there stays empty."""
+        """Write a line per record, its fields as columns; NaN leaves its place empty."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(Record._fields)
@@ -39,7 +39,7 @@ class Trace(list[Record]):
         return text.getvalue()
 
     def png(self) -> bytes:
-        """Losses, bits per pixel and PSNR against the step, as a PNG."""
+        """Draw losses, bits per pixel and PSNR against the step, as a PNG."""
         losses = [self._series("true", "true_loss"), self._series("method", "method_loss")]
         panels = [
             Panel("loss = lmbda * distortion + bpp", "step", "loss", losses),

@@ -40,18 +40,18 @@ class TwoClassRule:
     score: Score
 
     def probabilities(self, value: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """(...) -> classes (..., 2), floor first, and their probabilities (..., 2), before Gumbel noise."""
+        """Return classes (..., 2), floor first, and their probabilities (..., 2), before Gumbel noise."""
         lower, upper, logit = self._logit(value)
         logits = torch.stack((-logit, logit), -1) / temperature
         return torch.stack((lower, upper), -1), torch.sigmoid(logits)
 
     def mean(self, value: Tensor, temperature: float) -> Tensor:
-        """The probabilities' mean of the classes: deterministic annealing."""
+        """Return the classes' mean under these probabilities: deterministic annealing."""
         lower, upper, logit = self._logit(value)
         return lower + (upper - lower) * torch.sigmoid(logit / temperature)
 
     def sample(self, value: Tensor, temperature: float, draw: Draw) -> Tensor:
-        """One softened sample for each element; the gradient is that of the sample with its noise held fixed."""
+        """Draw one softened sample for each element; the gradient is that of the sample with its noise held fixed."""
         lower, upper, logit = self._logit(value)
         noisy = (logit / temperature + logistic(draw(value))) / temperature
         return lower + (upper - lower) * torch.sigmoid(noisy)
@@ -62,27 +62,27 @@ class TwoClassRule:
 
 
 def atanh() -> TwoClassRule:
-    """The rule of SGA: logit -artanh(distance). P(ceil) is near (d / 2)^(1 / (2 tau)) for small d."""
+    """Make the rule of SGA: logit -artanh(distance). P(ceil) is near (d / 2)^(1 / (2 tau)) for small d."""
     return TwoClassRule(_atanh_score)
 
 
 def linear() -> TwoClassRule:
-    """P(floor) = 1 - d at tau = 1."""
+    """Make the rule with P(floor) = 1 - d at tau = 1."""
     return TwoClassRule(_log_score)
 
 
 def cosine() -> TwoClassRule:
-    """P(floor) = cos^2(pi d / 2) at tau = 1, up to 1e-7."""
+    """Make the rule with P(floor) = cos^2(pi d / 2) at tau = 1, up to 1e-7."""
     return TwoClassRule(_cosine_score)
 
 
 def ssl(a: float) -> TwoClassRule:
-    """Sigmoid-scaled logit: P(floor) = S(-a logit(d)) at tau = 1. a = 1 is the linear rule, SGA+ takes 2.3."""
+    """Make the sigmoid-scaled logit rule: P(floor) = S(-a logit(d)) at tau = 1. a = 1 is linear, SGA+ takes 2.3."""
     return TwoClassRule(functools.partial(_ssl_score, a=a))
 
 
 def _atanh_score(other: Tensor) -> Tensor:
-    """-artanh(1 - other) = (ln(other) - ln(2 - other)) / 2, of which ln(1 + other) is the other class's share."""
+    """Compute -artanh(1 - other) = (ln(other) - ln(2 - other)) / 2, up to what both classes share."""
     return (torch.log1p(other.clamp(max=1 - EPSILON)) + torch.log(other.clamp(min=EPSILON))) / 2
 
 

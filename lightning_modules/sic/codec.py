@@ -42,7 +42,10 @@ CODED_BY = ("hs.", "context_model.", "entropy_parameters.", "entropy_bottleneck.
 
 
 class _ToCode(NamedTuple):
-    """Of one picture. z: (N, h, w). y: (k g, 4 h, 4 w), the first groups. hyper: as of `CodingParameters.hyper`."""
+    """The integers of one picture to code. z: (N, h, w). y: (k g, 4 h, 4 w), the first groups.
+
+    hyper: from `CodingParameters.hyper`.
+    """
 
     z: np.ndarray
     y: np.ndarray
@@ -76,7 +79,7 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> SicCodec:
-        """Of the sizes that a named state dict shows, all of them; errors as `sizes_of` and `load_weights`."""
+        """Make the codec of weights by name, all sizes read off them; raises as `sizes_of` and `load_weights` do."""
         del hyperparameters
         codec = cls(**sizes_of(state))
         codec.load_weights(state)
@@ -84,7 +87,7 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
 
     @property
     def levels(self) -> int:
-        """Of rate: one for each group."""
+        """Return the number of levels of rate: one for each group."""
         return self.groups
 
     def leading_sections(self) -> int | None:
@@ -93,16 +96,16 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
     # ---- latents, estimates
 
     def analyze(self, x: Tensor) -> Latents:
-        """(B, 3, H, W) -> y (B, C, h, w) and z, of the picture continued to the stride."""
+        """Compute y (B, C, h, w) and z of pictures (B, 3, H, W), continued to the stride."""
         y, z = self.latents_of(x)
         return Latents({"y": y, "z": z}, (x.shape[-2], x.shape[-1]))
 
     def estimate(self, latents: Latents) -> Estimate:
-        """At the level that `reading` names, the top one by default; see `estimate_at`."""
+        """Estimate at the level that `reading` names, the top one by default; see `estimate_at`."""
         return self.estimate_at(self._level(), latents)
 
     def estimate_at(self, level: int, latents: Latents) -> Estimate:
-        """bits: of `z` and of the groups that the level codes, `y1`, `y2` ... x_hat: with the detail of a file."""
+        """Estimate bits of `z` and of the groups that a level codes, `y1`, `y2` ..., and x_hat with detail."""
         self.update()
         parts = [self._to_code(image, level) for image in latents.split()]
         bits = [self._bits(part) for part in parts]
@@ -114,7 +117,7 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
         )
 
     def generate(self, latents: Latents, quantize: Quantizer) -> Synthesis:
-        """At the level of `reading`, with the detail of a file of these latents; likelihoods named as bits are.
+        """Generate at the level of `reading`, with the detail of a file; likelihoods are named as bits are.
 
         Coding parameters are the networks' own, which files only come near to.
         """
@@ -137,7 +140,7 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
     # ---- files
 
     def encode(self, latents: Latents) -> Coded:
-        """Sections 1 to the level of `reading`. accounts: `level_l`, the bits of payload up to there."""
+        """Encode sections 1 to the level of `reading`. accounts: `level_l`, the bits of payload up to there."""
         self.update()
         derived = self._derived.value
         part = self._to_code(latents, self._level())
@@ -147,7 +150,7 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
         return Coded(sections, self._bits(part), accounts)
 
     def read_integers(self, files: Sequence[Sequence[Section]], image_size: ImageSize) -> list[Integers | CodingError]:
-        """`seed`, `z`, the decoded channels of `y`, and `detail` for the rest of its channels: (samples, c, h, w)."""
+        """Read `seed`, `z`, decoded channels of `y`, and `detail` (samples, c, h, w) for its other channels."""
         self.update()
         found: list[Integers | CodingError] = []
         for sections in files:
@@ -164,17 +167,17 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
         return self.picture_of(self._y_hat([(picture, 0) for picture in integers]), image_size)
 
     def further_pictures(self, integers: Integers, image_size: ImageSize) -> list[Tensor]:
-        """The second and further samples."""
+        """Synthesize the second and further samples."""
         samples = range(1, len(integers["detail"]))
         return [self.picture_of(self._y_hat([(integers, sample)]), image_size) for sample in samples]
 
     def _y_hat(self, chosen: Sequence[tuple[Integers, int]]) -> Tensor:
-        """(B, C, h, w) float32 of pictures and the numbers of their samples."""
+        """Return y_hat, (B, C, h, w) float32, of pictures and the numbers of their samples."""
         y_hat = [np.concatenate([picture["y"], picture["detail"][sample]]) for picture, sample in chosen]
         return torch.from_numpy(np.stack(y_hat).astype(np.float32)).to(next(self.parameters()).device)
 
     def _to_code(self, latents: Latents, level: int) -> _ToCode:
-        """One image's latents, rounded, and what to code of its first groups."""
+        """Round one image's latents, and find what to code of its first groups."""
         z = _int32(latents.variables["z"] - medians(self.entropy_bottleneck))
         y = _int32(latents.variables["y"])
         parameters = self._derived.value.parameters
@@ -210,7 +213,7 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
     # ---- derived state
 
     def update(self) -> bool:
-        """Derive medians, tables and integers anew if the weights changed since; True if they did."""
+        """Derive medians, tables and integers anew if the weights have changed; return whether they have."""
         if self._derived.belongs_to(self._sources()):
             return False
         update_medians(self.entropy_bottleneck)
@@ -218,14 +221,14 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
         return True
 
     def decoder_state(self) -> dict[str, Tensor]:
-        """Weights of gs, the tables of z and y (`tables.*`) and the integers of hs and the groups (`exact.*`)."""
+        """Return weights of gs, tables of z and y (`tables.*`) and integers of hs and the groups (`exact.*`)."""
         self.update()
         weights = {f"gs.{name}": value for name, value in self.gs.state_dict().items()}
         return weights | self._derived.value.state()
 
     @classmethod
     def implied_weights(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """hs, context_model and entropy_parameters, as their integers say."""
+        """Return the weights of hs, context_model and entropy_parameters that their integers stand for."""
         exact = part_of(state, "exact.")
         if not exact:
             return {}
@@ -240,5 +243,5 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
 
 
 def _int32(values: Tensor) -> np.ndarray:
-    """The nearest integers."""
+    """Return the nearest integers."""
     return values.detach().round().to("cpu", torch.int32).numpy()

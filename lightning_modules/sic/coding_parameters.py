@@ -48,8 +48,9 @@ KNOWN_SIZE = (4, 8)
 
 
 class CodingParameters:
-    """hs and the groups' layers in integers. medians: (N,) of z, in the unit of hs's input. field: what hs sees of z.
+    """The network hs and the groups' layers in integers.
 
+    medians: (N,) of z, in the unit of hs's input. field: what hs sees of z.
     answer: CRC-32 of the parameters for a known z and y where the integers were made; None: computed here.
     """
 
@@ -66,12 +67,12 @@ class CodingParameters:
         self.answer = self._answer() if answer is None else answer
 
     def hyper(self, z: Tensor) -> Tensor:
-        """z: (B, N, h, w) integers -> (B, 2C, 4 h, 4 w) integers in float64, each in the unit of its group."""
+        """Compute (B, 2C, 4 h, 4 w) integers in float64, in the units of their groups, from z (B, N, h, w)."""
         z_hat = z.double() * 2.0 ** int(self.hs.fractions[0]) + self.medians.double().reshape(1, -1, 1, 1)
         return tiled(self.hs, self.field, z_hat)
 
     def hyper_means(self, hyper: Tensor) -> Tensor:
-        """The second half of `hyper`, (B, C, h, w), as the numbers that it stands for: float64, exact."""
+        """Return the second half of `hyper`, (B, C, h, w), as the numbers that it stands for: float64, exact."""
         means = hyper[:, hyper.shape[1] // 2 :]
         return means * 2.0 ** -self.hs.fractions[-1][-means.shape[1] :].double().reshape(-1, 1, 1)
 
@@ -83,7 +84,7 @@ class CodingParameters:
 
     @classmethod
     def from_state(cls, hs: nn.Sequential, state: Mapping[str, Tensor]) -> CodingParameters:
-        """The inverse of `state`. hs: of which only the layout counts. Errors as `ExactNetwork.from_state`."""
+        """Invert `state`. Only the layout of hs counts. Raises as `ExactNetwork.from_state` does."""
         count = len({name.split(".")[1] for name in state if name.startswith("groups.")})
         groups = [
             IntegerGroup.from_state(part_of(state, f"groups.{k}."), state["thresholds"], count) for k in range(count)
@@ -92,7 +93,7 @@ class CodingParameters:
         return cls(network, footprint(hs), state["medians"], groups, int(state["answer"]))._proved()
 
     def float_weights(self) -> dict[str, Tensor]:
-        """Weights that the integers stand for, by the codec's names."""
+        """Return the weights that the integers stand for, by the codec's names."""
         found = {f"hs.{name}": value for name, value in float_weights(self.hs).items()}
         parts = [group.float_weights() for group in self.groups]
         for name in parts[0][0]:
@@ -103,7 +104,7 @@ class CodingParameters:
         return found
 
     def _proved(self) -> CodingParameters:
-        """Itself, or with sums of another kind: whichever gives the known answer."""
+        """Return itself, or the same with sums of another kind: whichever gives the known answer."""
         slower = [group.by(Float64Product()) for group in self.groups]
         for candidate in (self, CodingParameters(self.hs, self.field, self.medians, slower, self.answer)):
             if candidate._answer() == self.answer:
@@ -114,7 +115,7 @@ class CodingParameters:
         )
 
     def _answer(self) -> int:
-        """Of all positions at once, and of the same step by step: two answers where they disagree."""
+        """Compute the CRC of all positions at once, and of the same step by step, so that a difference shows."""
         z = _scattered(1, len(self.medians), KNOWN_SIZE[0] // STRIDE, KNOWN_SIZE[1] // STRIDE)
         y = _scattered(1, len(self.groups) * self.width, *KNOWN_SIZE)
         hyper = self.hyper(z)
@@ -136,7 +137,7 @@ class CodingParameters:
 
 @torch.no_grad()
 def integer_parameters(networks: SicNetworks, z_tables: CodingTables) -> CodingParameters:
-    """The integer form of trained weights, whose medians are up to date.
+    """Export trained weights, whose medians are up to date, to integers.
 
     The ranges of activations come from z as its tables say that it will be, and from y drawn under it.
     """
@@ -154,7 +155,7 @@ def integer_parameters(networks: SicNetworks, z_tables: CodingTables) -> CodingP
 
 
 def example_features(context: GroupContext, parameters: EntropyParameters, hyper: Tensor) -> list[Tensor]:
-    """hyper: (B, 2C, h, w) -> what each group's network sees, (B h w, 4 g), when y is drawn as the networks expect."""
+    """Draw y as the networks expect it given hyper (B, 2C, h, w); return what each group sees, (B h w, 4 g)."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(front: Front, scales: Tensor, means: Tensor) -> Tensor:
@@ -172,7 +173,7 @@ def example_features(context: GroupContext, parameters: EntropyParameters, hyper
 
 
 def _double(part: Part) -> Part:
-    """A copy in float64, on the CPU."""
+    """Copy a part in float64 to the CPU."""
     return copy.deepcopy(part).double().cpu()
 
 
@@ -181,11 +182,11 @@ def _thresholds() -> Tensor:
 
 
 def _scattered(*shape: int) -> Tensor:
-    """Fixed integers between -8 and 8."""
+    """Return fixed integers between -8 and 8."""
     count = torch.arange(math.prod(shape), dtype=torch.int64)
     return ((count * 40503 + 12345) % 65521 % 17 - 8).reshape(shape).double()
 
 
 def _widened(weight: Tensor, channels: int) -> Tensor:
-    """(D, C, 5, 5) -> (D, channels, 5, 5), zeros for what is not seen."""
+    """Widen (D, C, 5, 5) to (D, channels, 5, 5), with zeros for what is not seen."""
     return F.pad(weight, (0, 0, 0, 0, 0, channels - weight.shape[1]))

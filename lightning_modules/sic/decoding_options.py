@@ -1,4 +1,4 @@
-"""What one file of SIC may be read as: at some level, as one of many synonyms, or without any randomness.
+"""The options of reading a SIC file: at some level, as one of many synonyms, or without any randomness.
 
 `sic.level=`, `sic.samples=` and the rest of conf/decoding/sic.yaml make a `Reading`, which every codec is told.
 """
@@ -17,13 +17,13 @@ from lightning_modules.errors import CodingError
 from lightning_modules.sic.synonym_noise import mean_detail, uniform_detail
 
 WORDS = 4
-"""Of one call of the generator."""
+"""Words of one call of the generator."""
 
 SEEDS = 1 << 32
 
 
 class Address(NamedTuple):
-    """Of random numbers. seed: in the file. sample: of the same file. channel: the first of those that are drawn."""
+    """The address of random numbers. seed: in the file. sample: number of the picture. channel: the first one drawn."""
 
     seed: int
     sample: int
@@ -35,7 +35,7 @@ Detail = Callable[[Tensor, Address, float], Tensor]
 
 
 def draws(address: Address, size: tuple[int, int, int]) -> Tensor:
-    """(c, h, w) float64 multiples of 2^-32 in [0, 1), the same everywhere.
+    """Draw (c, h, w) float64 multiples of 2^-32 in [0, 1), the same everywhere.
 
     Position p = row * w + column of a channel has word p mod 4 of Philox4x32 with the counter
     (p // 4, channel, sample, 0) and the key (seed, 0). So none depends on which other channels are drawn.
@@ -63,8 +63,9 @@ DETAILS: dict[str, Detail] = {"random": random_detail, "mean": least_detail}
 
 
 class Reading:
-    """level: of rate, for reading and writing; None: all there are. samples: pictures of each file.
+    """The options with which files are read and written.
 
+    level: of rate; None: all there are. samples: pictures of each file.
     detail: "random", or "mean" for a preview without randomness. reach: of random detail, around the hyper-means.
     seed: of the detail, written into files; None: one that follows from the picture.
     """
@@ -89,7 +90,7 @@ class Reading:
         self.level, self.samples, self.detail, self.reach, self.seed = level, samples, DETAILS[detail], reach, seed
 
     def draw(self, means: Tensor, address: Address) -> Tensor:
-        """Detail around hyper-means, (c, h, w), of the channels from the address's on."""
+        """Draw detail around hyper-means, (c, h, w), of the channels from the address's on."""
         return self.detail(means, address, self.reach)
 
     def __call__(self, codec: Codec) -> None:

@@ -38,7 +38,7 @@ class Judgement(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(picture, coded latents) -> a logit for each patch: positive says real.
+    """The patch discriminator: (picture, coded latents) -> a logit for each patch; positive says real.
 
     groups, group_width: of the codec. condition: channels that the latents are brought to, by a layer for each level.
     widths: of the convolutions, each of which halves the sides.
@@ -60,9 +60,9 @@ class Discriminator(nn.Module):
         self.apply(_initialize)
 
     def forward(self, x: Tensor, y_hat: Tensor, level: int) -> Tensor:
-        """x: (B, 3, H, W). y_hat: (B, >= level * g, h, w), of which the first `level` groups count, without gradient.
+        """Judge pictures x (B, 3, H, W): logits (B, 1, H / 2^n, W / 2^n) for n widths.
 
-        Returns (B, 1, H / 2^n, W / 2^n) for n widths.
+        y_hat: (B, >= level * g, h, w), of which the first `level` groups count, without gradient.
         """
         convolution = self.context_conv[level - 1]
         coded = y_hat[:, : convolution.in_channels].detach()

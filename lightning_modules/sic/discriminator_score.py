@@ -1,4 +1,4 @@
-"""What the discriminator of a GAN phase says of decoded pictures, of whichever model, as a distance of tables."""
+"""The score that a GAN phase's discriminator gives decoded pictures, of whichever model, as a distance for tables."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.networks import SicNetworks
 
 PREFIX = "discriminator."
-"""Of its weights in a checkpoint of `GanModule`."""
+"""Beginning of the names of its weights in a checkpoint of `GanModule`."""
 
 
 class Judge:
-    """(x, x_hat), each (B, 3, H, W) in [0, 1] -> (B,): -ln(probability of "real") in nats, mean over patches.
+    """A distance (x, x_hat), each (B, 3, H, W) in [0, 1] -> (B,): -ln P("real") in nats, mean over patches.
 
     Lower is better; ln 2 is what a discriminator says that cannot tell. Each picture is judged beside the latents of
     its original, by the encoder of the same checkpoint, so that pictures of several models meet one judge.
@@ -57,7 +57,7 @@ class Parts(NamedTuple):
 
 
 def read_parts(path: Path) -> Parts:
-    """Codec and discriminator of a training's checkpoint. Raises `CodingError`."""
+    """Read codec and discriminator from a training's checkpoint. Raises `CodingError`."""
     tensors = read_tensors(path)
     judging = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
     state = normalize({name: value for name, value in tensors.items() if not name.startswith(PREFIX)})
@@ -76,6 +76,6 @@ def _condition(state: Mapping[str, Tensor]) -> int:
 
 
 def _widths(state: Mapping[str, Tensor]) -> list[int]:
-    """Of all layers but the last, which makes the logit."""
+    """Read the widths of all layers but the last, which makes the logit."""
     layers = [value for name, value in state.items() if name.endswith(".conv.weight_orig")]
     return [layer.shape[0] for layer in layers]

@@ -17,7 +17,7 @@ from lightning_modules.sic.module import SicModule
 from lightning_modules.sic.phase import Decoded, Progressive
 
 COUNTER = "generator_steps"
-"""Under which a checkpoint keeps how many steps the codec has made."""
+"""Key under which a checkpoint keeps the number of the codec's steps."""
 
 
 class GanModule(SicModule):
@@ -62,7 +62,7 @@ class GanModule(SicModule):
         return self.generator_steps
 
     def configure_optimizers(self) -> Any:
-        """The codec's first: its rate is what logs show."""
+        """Return the codec's optimizer first, whose rate is what logs show, then the discriminator's."""
         trained = self.make_discriminator_optimizer(self.discriminator.parameters())
         return [super().configure_optimizers(), self.scheduled(trained)]
 
@@ -82,7 +82,7 @@ class GanModule(SicModule):
     # ---- a step
 
     def training_step(self, x: Tensor, batch_idx: int) -> None:
-        """x: (B, 3, H, W) in [0, 1]."""
+        """Take a step of both networks for pictures x (B, 3, H, W) in [0, 1]."""
         del batch_idx
         decoded = self.phase.decode(self.codec, x, self.step)
         self.teach_discriminator(x, decoded)
@@ -90,7 +90,7 @@ class GanModule(SicModule):
         self.generator_steps += 1
 
     def teach_discriminator(self, x: Tensor, decoded: Decoded) -> None:
-        """Pictures are real, their reconstructions, without a gradient to the codec, are fake."""
+        """Teach it that pictures are real and their reconstructions fake, without a gradient to the codec."""
         real, full, sampled = (self.judge(value.detach(), decoded) for value in (x, decoded.full, decoded.sampled))
         loss = discriminator_loss(real, full, sampled, self.fake_weight)
         self.log_terms("train", {"discriminator": loss, "real": real.sigmoid().mean(), "fake": full.sigmoid().mean()})
@@ -98,7 +98,7 @@ class GanModule(SicModule):
         self.learn(loss, optimizer, self.discriminator_clip)
 
     def teach_codec(self, x: Tensor, decoded: Decoded) -> None:
-        """The main phase's loss, with what the discriminator, now left as it is, says of each reconstruction."""
+        """Minimise the main phase's loss, with what the discriminator, now left as it is, says of reconstructions."""
         self.discriminator.requires_grad_(False)
         full, sampled = (
             self.with_game(terms, self.judge(x_hat, decoded))
@@ -113,7 +113,7 @@ class GanModule(SicModule):
             schedule.step()
 
     def learn(self, loss: Tensor, optimizer: Any, clip: float | None) -> None:
-        """Backward, clip, step: in full precision, which a training step of Lightning's may not be in."""
+        """Run backward, clip and step in full precision, which a training step of Lightning's may not be in."""
         optimizer.zero_grad()
         with torch.autocast(self.device.type, enabled=False):
             self.manual_backward(loss)
@@ -123,7 +123,7 @@ class GanModule(SicModule):
         torch.clear_autocast_cache()  # what was cast to half precision has changed
 
     def judge(self, x: Tensor, decoded: Decoded) -> Tensor:
-        """Logits of (n B, 3, H, W), n pictures of each of the batch, with its latents coded at the step's level."""
+        """Compute logits of (n B, 3, H, W), n pictures of each of the batch, with its latents at the step's level."""
         y_hat = decoded.coding.y_hat
         return self.discriminator(x, y_hat.repeat(len(x) // len(y_hat), 1, 1, 1), decoded.level).float()
 
@@ -132,5 +132,5 @@ class GanModule(SicModule):
 
 
 def _each(value: Any) -> list[Any]:
-    """What Lightning gives as one thing or as a list of them."""
+    """Return a list of what Lightning gives as one thing or as a list of them."""
     return value if isinstance(value, list) else [value]

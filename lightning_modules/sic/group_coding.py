@@ -18,7 +18,7 @@ from lightning_modules.sic.group_steps import Front, fill_group, fronts, paramet
 
 
 class GroupSymbols(NamedTuple):
-    """symbols: y minus base. keys: their tables. Both (g, h, w), int64."""
+    """The symbols of one group: y minus base. keys: their tables. Both (g, h, w), int64."""
 
     symbols: NDArray[np.int64]
     keys: NDArray[np.int64]
@@ -31,7 +31,7 @@ class GroupSymbols(NamedTuple):
 
 
 def symbols_of(parameters: CodingParameters, hyper: Tensor, y: Tensor, group: int) -> list[GroupSymbols]:
-    """hyper: (B, 2C, h, w). y: (B, C, h, w) integers in float64. What to code of one group, of each picture."""
+    """Find what to code of one group, of each picture. hyper: (B, 2C, h, w). y: (B, C, h, w) integers in float64."""
     width = parameters.width
     earlier, own = y[:, : group * width], y[:, group * width : (group + 1) * width]
     keys, base = parameters_at_once(parameters.groups[group], hyper, earlier, own)
@@ -42,7 +42,7 @@ def symbols_of(parameters: CodingParameters, hyper: Tensor, y: Tensor, group: in
 def pop_group(
     stack: SerialStack, parameters: CodingParameters, tables: CodingTables, hyper: Tensor, earlier: Tensor
 ) -> Tensor:
-    """One group of one picture, (1, g, h, w) integers in float64, given those before, (1, k g, h, w).
+    """Decode one group of one picture, (1, g, h, w) integers in float64, given those before, (1, k g, h, w).
 
     Raises `DamagedFile` when the stack does not hold it.
     """
@@ -60,6 +60,6 @@ def pop_group(
 
 
 def coding_order(size: ImageSize) -> NDArray[np.int64]:
-    """(h w,) positions in the order of decoding, as row * w + column."""
+    """Return the (h w,) positions in the order of decoding, as row * w + column."""
     order: NDArray[np.int64] = torch.cat([front.rows * size[1] + front.columns for front in fronts(size)]).numpy()
     return order

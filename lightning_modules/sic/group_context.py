@@ -20,7 +20,7 @@ EARLIER_TAPS = [(row, column) for row in range(KERNEL) for column in range(KERNE
 
 
 def causal_mask(groups: int, width: int) -> Tensor:
-    """Which weights count, bool (2 groups width, groups width, 5, 5): outputs and inputs lie group after group.
+    """Mark the weights that count, bool (2 groups width, groups width, 5, 5), outputs and inputs group after group.
 
     All taps of earlier groups, the 12 earlier positions of the own group, nothing of later groups.
     """
@@ -35,7 +35,7 @@ def causal_mask(groups: int, width: int) -> Tensor:
 
 
 class CausalConvolution(nn.Conv2d):
-    """(B, C, h, w) -> (B, 2C, h, w), 5x5, `causal_mask` in the graph: what it hides has no gradient and stays 0."""
+    """A 5x5 convolution (B, C, h, w) -> (B, 2C, h, w) under `causal_mask`: hidden weights stay 0, without gradient."""
 
     mask: Tensor
 
@@ -55,7 +55,7 @@ class CausalConvolution(nn.Conv2d):
 
     @torch.no_grad()
     def of_group(self, group: int) -> nn.Conv2d:
-        """The same for one group, as a plain layer: groups 0 to `group`, ((group + 1) g channels) -> 2g channels."""
+        """Return one group's plain layer: groups 0 to `group`, ((group + 1) g channels) -> 2g channels."""
         width = self.in_channels // self.groups_of_channels
         outputs = slice(2 * width * group, 2 * width * (group + 1))
         layer = nn.utils.skip_init(nn.Conv2d, width * (group + 1), 2 * width, KERNEL, padding=CENTRE)
@@ -65,7 +65,7 @@ class CausalConvolution(nn.Conv2d):
 
 
 class GroupContext(nn.Module):
-    """y_hat (B, C, h, w) -> context (B, 2C, h, w), both halves in the order of y's channels."""
+    """The context model: y_hat (B, C, h, w) -> (B, 2C, h, w), both halves in the order of y's channels."""
 
     def __init__(self, groups: int, width: int) -> None:
         super().__init__()
@@ -73,12 +73,12 @@ class GroupContext(nn.Module):
         self.layer = CausalConvolution(groups, width)
 
     def forward(self, y_hat: Tensor) -> Tensor:
-        """The convolution gives (group, half, channel); what follows takes (half, group, channel)."""
+        """Reorder what the convolution gives, (group, half, channel), to (half, group, channel)."""
         return swap_outer_channels(self.layer(y_hat), self.groups, 2)
 
 
 class EntropyParameters(nn.Module):
-    """hyper and context, each (B, 2C, h, w) -> raw scales and means of y, each (B, C, h, w).
+    """The networks from hyper and context, each (B, 2C, h, w), to raw scales and means of y, each (B, C, h, w).
 
     A group has a network of its own, 4g -> 3g -> 3g -> 2g at each position; it sees its own channels of hyper-scales,
     hyper-means and both halves of the context, and no other group's.
@@ -103,7 +103,7 @@ class EntropyParameters(nn.Module):
 
     @torch.no_grad()
     def of_group(self, group: int) -> nn.Sequential:
-        """One group's network: [hyper-scales, hyper-means, context half 0, half 1] (B, 4g, ...) -> [scales, means]."""
+        """Return one group's network: [hyper-scales, hyper-means, context's halves] (B, 4g, ...) -> [scales, means]."""
         layers = [layer if isinstance(layer, nn.LeakyReLU) else self._slice(layer, group) for layer in self.layer]
         return nn.Sequential(*layers)
 
@@ -116,7 +116,7 @@ class EntropyParameters(nn.Module):
 
 
 def _with_rows(layer: nn.Module, weight: Tensor, bias: Tensor | None, outputs: slice) -> nn.Conv2d:
-    """`layer` with some output channels of a wider one, and as many of its input channels as it takes."""
+    """Fill `layer` with some output channels of a wider one, and as many of its input channels as it takes."""
     assert isinstance(layer, nn.Conv2d)
     assert layer.bias is not None
     assert bias is not None
@@ -127,13 +127,13 @@ def _with_rows(layer: nn.Module, weight: Tensor, bias: Tensor | None, outputs: s
 
 
 def swap_outer_channels(value: Tensor, outer: int, inner: int) -> Tensor:
-    """Channels in the order (outer, inner, rest) -> (inner, outer, rest)."""
+    """Reorder channels from (outer, inner, rest) to (inner, outer, rest)."""
     batch, channels, height, width = value.shape
     split = value.reshape(batch, outer, inner, channels // (outer * inner), height, width)
     return split.transpose(1, 2).reshape(batch, channels, height, width)
 
 
 def group_channels(value: Tensor, group: int, groups: int) -> Tensor:
-    """The channels of one group in each half of (B, 2C, ...), one after the other: (B, 2g, ...)."""
+    """Return the channels of one group in each half of (B, 2C, ...), one after the other: (B, 2g, ...)."""
     halves = [half.chunk(groups, dim=1)[group] for half in value.chunk(2, dim=1)]
     return torch.cat(halves, dim=1)

@@ -34,7 +34,7 @@ class Front(NamedTuple):
 
 
 Source = Callable[[Front, Tensor, Tensor], Tensor]
-"""(front, what `GroupLayers.parameters` gives) -> the group's integers there; all (B, g, n)."""
+"""(front, the results of `GroupLayers.parameters`) -> the group's integers there; all (B, g, n)."""
 
 
 class GroupLayers(Protocol):
@@ -43,12 +43,12 @@ class GroupLayers(Protocol):
     width: int
 
     def known(self, hyper: Tensor, decoded: Tensor) -> Tensor:
-        """hyper (B, 2C, h, w), groups before (B, k g, h, w) -> (B, F, h, w): what precedes the group's first symbol."""
+        """Compute (B, F, h, w), known before the first symbol, of hyper (B, 2C, h, w), groups before (B, k g, h, w)."""
 
     def parameters(self, known: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, F, n), and the group's own values at the 12 earlier taps, (B, 12 g, n) -> scales, means, (B, g, n).
+        """Compute scales and means, (B, g, n), or what stands for them in other arithmetic.
 
-        Or what stands for them in other arithmetic.
+        known: (B, F, n). neighbours: the group's own values at the 12 earlier taps, (B, 12 g, n).
         """
 
 
@@ -64,7 +64,7 @@ class FloatGroup:
         self.taps = torch.stack([own[:, :, row, column] for row, column in EARLIER_TAPS], dim=2).flatten(1)
 
     def known(self, hyper: Tensor, decoded: Tensor) -> Tensor:
-        """Hyper features of the group, and its context as far as other groups make it."""
+        """Join hyper features of the group and its context as far as other groups make it."""
         batch, _, height, width = decoded.shape
         nothing = decoded.new_zeros(batch, self.width, height, width)
         context = self.context(torch.cat([decoded, nothing], dim=1))
@@ -79,7 +79,7 @@ class FloatGroup:
 
 @functools.lru_cache(maxsize=8)
 def fronts(size: ImageSize) -> tuple[Front, ...]:
-    """The steps of a group of h x w positions, in order."""
+    """Return the steps of a group of h x w positions, in order."""
     rows, columns = _positions(size)
     step = columns + 3 * rows
     return tuple(Front(rows[step == t], columns[step == t]) for t in step.unique())
@@ -87,7 +87,7 @@ def fronts(size: ImageSize) -> tuple[Front, ...]:
 
 @torch.no_grad()
 def fill_group(layers: GroupLayers, hyper: Tensor, decoded: Tensor, source: Source) -> Tensor:
-    """y_hat of one group, (B, g, h, w), from what `source` says at each step.
+    """Fill in y_hat of one group, (B, g, h, w), from what `source` says at each step.
 
     hyper: (B, 2C, h, w). decoded: (B, k g, h, w), the groups before. All on the CPU, in one precision.
     """
@@ -102,7 +102,7 @@ def fill_group(layers: GroupLayers, hyper: Tensor, decoded: Tensor, source: Sour
 
 @torch.no_grad()
 def parameters_at_once(layers: GroupLayers, hyper: Tensor, decoded: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """What `layers` gives for every position of a group that is known, (B, g, h, w): each (B, g, h, w)."""
+    """Evaluate `layers` at every position of a group that is known, (B, g, h, w): two tensors of that shape."""
     height, width = own.shape[2:]
     places = _places(Front(*_positions((height, width))), width)
     neighbours = _neighbours(F.pad(own, (CENTRE,) * 4).flatten(2), places)
@@ -111,7 +111,7 @@ def parameters_at_once(layers: GroupLayers, hyper: Tensor, decoded: Tensor, own:
 
 
 class _Places(NamedTuple):
-    """Of a front's positions among h w, and among those and a margin of 2; of their neighbours there, tap by tap."""
+    """The indices of a front's positions, plain and with a margin of 2, and of their neighbours there, tap by tap."""
 
     plain: Tensor
     padded: Tensor
@@ -135,12 +135,12 @@ def _places(front: Front, width: int) -> _Places:
 
 
 def _positions(size: ImageSize) -> tuple[Tensor, Tensor]:
-    """Rows and columns of h x w positions, each (h w,), in raster order."""
+    """Return rows and columns of h x w positions, each (h w,), in raster order."""
     rows, columns = torch.meshgrid(*map(torch.arange, size), indexing="ij")
     return rows.flatten(), columns.flatten()
 
 
 def _neighbours(own: Tensor, places: _Places) -> Tensor:
-    """own: (B, g, (h + 4) (w + 4)) -> (B, 12 g, n), the earlier positions' values around each of n."""
+    """Gather the earlier positions' values around each of n, (B, 12 g, n), from own (B, g, (h + 4) (w + 4))."""
     batch, channels, _ = own.shape
     return own.index_select(2, places.neighbours).reshape(batch, channels * len(EARLIER_TAPS), -1)

@@ -1,4 +1,4 @@
-"""SIC's hyper networks, plain convolutions: y --ha--> z, z_hat --hs--> what is known of y before any of it is decoded.
+"""SIC's hyper networks, plain convolutions: y --ha--> z, z_hat --hs--> features of y.
 
 Layer order and names equal the authors'; z is 4 times smaller than y.
 """
@@ -11,7 +11,7 @@ STRIDE = 4
 
 
 def hyper_analysis(channels: int, width: int) -> nn.Sequential:
-    """ha: y (B, channels, h, w) -> z (B, width, h/4, w/4)."""
+    """Build ha: y (B, channels, h, w) -> z (B, width, h/4, w/4)."""
     return _with_kaiming_weights(
         nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1),
@@ -24,7 +24,7 @@ def hyper_analysis(channels: int, width: int) -> nn.Sequential:
 
 
 def hyper_synthesis(width: int, channels: int) -> nn.Sequential:
-    """hs: z_hat (B, width, h/4, w/4) -> (B, 2 channels, h, w): hyper-scales, then hyper-means, both raw features."""
+    """Build hs: z_hat (B, width, h/4, w/4) -> (B, 2 channels, h, w), hyper-scales, then hyper-means, raw features."""
     wide = channels * 3 // 2
     return _with_kaiming_weights(
         nn.Sequential(
@@ -38,7 +38,7 @@ def hyper_synthesis(width: int, channels: int) -> nn.Sequential:
 
 
 def _with_kaiming_weights(network: nn.Sequential) -> nn.Sequential:
-    """Normal weights, fan-out as PyTorch counts it (of a transposed layer: from its inputs); gain 1 in the last."""
+    """Draw normal weights by PyTorch's fan-out (a transposed layer's is of its inputs); gain 1 in the last."""
     layers = [layer for layer in network if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
     for layer in layers[:-1]:
         nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

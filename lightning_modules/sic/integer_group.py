@@ -1,4 +1,4 @@
-"""One group's coding parameters in integers: the exact twin of `FloatGroup`.
+"""One group's coding parameters in integers: the exact counterpart of `FloatGroup`.
 
     y_hat of earlier groups --5x5, a sum a group--+
     y_hat of 12 earlier positions, own group -----+--scaled--> context, 16 bits --+
@@ -57,11 +57,11 @@ class IntegerGroup:
         self._thresholds = thresholds.double()
 
     def by(self, product: Product) -> IntegerGroup:
-        """The same, with earlier groups added in another way."""
+        """Return the same layers with earlier groups added in another way."""
         return IntegerGroup(self.context, self.network, self._thresholds, self.groups, product)
 
     def known(self, hyper: Tensor, decoded: Tensor) -> Tensor:
-        """Hyper features of the group, and the sums that earlier groups contribute to its context."""
+        """Join hyper features of the group and the sums that earlier groups contribute to its context."""
         batch, _, height, width = decoded.shape
         sums = torch.zeros(batch, 2 * self.width, height, width, dtype=torch.float64)
         bounded = _bounded(decoded)
@@ -70,7 +70,7 @@ class IntegerGroup:
         return torch.cat([group_channels(hyper, self.group, self.groups), sums], dim=1)
 
     def parameters(self, known: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor]:
-        """-> table and base of each symbol, (B, g, n), integers in float64."""
+        """Look up table and base of each symbol, (B, g, n), integers in float64."""
         hyper, sums = known.transpose(1, 2).split(2 * self.width, dim=2)
         context = self.context.finished(_bounded(neighbours).transpose(1, 2) @ self._taps + sums)
         found = evaluate(self.network.steps, torch.cat([hyper, context], dim=2), Float64Product())
@@ -85,13 +85,13 @@ class IntegerGroup:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], thresholds: Tensor, groups: int) -> IntegerGroup:
-        """The inverse of `state`; errors as `ExactNetwork.unproved`."""
+        """Invert `state`; raises as `ExactNetwork.unproved` does."""
         context = Affine(Dense(), LIMIT, **part_of(state, "context."))
         network = ExactNetwork.unproved(_layout(len(context.bias) // 2), part_of(state, "network."))
         return cls(context, network, thresholds, groups)
 
     def float_weights(self) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-        """What the integers stand for: the network's weights by name, (D, C, 1, 1); the context's weight and bias."""
+        """Return the network's weights by name, (D, C, 1, 1), and the context's weight and bias, as integers say."""
         nothing = torch.tensor(0)
         weight, bias = float_layer(self.context, nothing, self.network.fractions[0])
         layers = float_weights(self.network)
@@ -102,7 +102,7 @@ class IntegerGroup:
 def integer_group(
     context: GroupContext, parameters: EntropyParameters, group: int, features: Tensor, thresholds: Tensor
 ) -> IntegerGroup:
-    """The integer form of a group's trained layers. features: (N, 4 g) examples of what its network sees."""
+    """Export a group's trained layers to integers. features: (N, 4 g) examples of what its network sees."""
     fraction = fraction_for(features)
     surroundings = context.layer.of_group(group)
     affine = _linear(surroundings.weight.flatten(1), surroundings.bias)
@@ -118,7 +118,7 @@ def integer_group(
 
 
 def _pointwise(layer: nn.Module) -> nn.Module:
-    """A 1x1 convolution as a linear layer over channels."""
+    """Return a 1x1 convolution as a linear layer over channels, any other layer as it is."""
     return _linear(layer.weight[:, :, 0, 0], layer.bias) if isinstance(layer, nn.Conv2d) else layer
 
 
@@ -133,7 +133,7 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def _layout(width: int) -> nn.Sequential:
-    """The layers of a group's network of g = `width`; what they hold does not matter."""
+    """Lay out a group's network of g = `width`; its weights do not matter."""
     return nn.Sequential(*(_pointwise(layer) for layer in EntropyParameters(1, width).of_group(0)))
 
 

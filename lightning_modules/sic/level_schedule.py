@@ -1,4 +1,4 @@
-"""Levels 1 to L: how much each counts what, and which one a training step takes.
+"""The levels 1 to L: the weights of each, and the one that a training step takes.
 
 Level l codes the first l of L groups. The authors give weights for L = 16; as functions of l / L they span the same
 trade-offs with every number of groups.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class LevelWeights(NamedTuple):
-    """Of one level: distortion times the MSE of pixels in [0, 1], perception times LPIPS, rate times bpp."""
+    """The weights of one level: of the MSE of pixels in [0, 1], of LPIPS, and of bpp."""
 
     distortion: float
     perception: float
@@ -33,7 +33,7 @@ class LevelTable:
     rate: tuple[float, float]
 
     def __call__(self, level: int) -> LevelWeights:
-        """Raises `ValueError` for a level that is none of 1 to `levels`."""
+        """Return the weights of a level. Raises `ValueError` for one that is none of 1 to `levels`."""
         if not 1 <= level <= self.levels:
             raise ValueError(f"level {level} is none of 1 to {self.levels}")
         share = level / self.levels
@@ -42,10 +42,10 @@ class LevelTable:
 
     @property
     def top(self) -> LevelWeights:
-        """Of the level at which everything is coded."""
+        """Return the weights of the level at which everything is coded."""
         return self(self.levels)
 
 
 def descending(levels: int) -> Callable[[int], int]:
-    """From the step, counted from 0, to its level: L, L-1, ..., 1, L, ..."""
+    """Make the schedule from the step, counted from 0, to its level: L, L-1, ..., 1, L, ..."""
     return lambda step: levels - step % levels

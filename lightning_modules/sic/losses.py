@@ -19,7 +19,10 @@ from lightning_modules.sic.level_schedule import LevelTable, LevelWeights
 
 
 class Terms(NamedTuple):
-    """Scalars. mse: of pixels in [0, 1]. perceptual: LPIPS, plus g where there is a discriminator. bpp: z and y."""
+    """The terms of a loss, scalars.
+
+    mse: of pixels in [0, 1]. perceptual: LPIPS, plus g where there is a discriminator. bpp: z and y.
+    """
 
     mse: Tensor
     perceptual: Tensor
@@ -27,7 +30,7 @@ class Terms(NamedTuple):
 
 
 def weighted_sum(weights: LevelWeights, terms: Terms) -> Tensor:
-    """distortion * mse + perception * perceptual + rate * bpp."""
+    """Compute distortion * mse + perception * perceptual + rate * bpp."""
     return weights.distortion * terms.mse + weights.perception * terms.perceptual + weights.rate * terms.bpp
 
 
@@ -35,12 +38,12 @@ def weighted_sum(weights: LevelWeights, terms: Terms) -> Tensor:
 
 
 def spread(rates: Tensor) -> Tensor:
-    """(L,) bpp of the groups -> their unbiased standard deviation minus the least of them."""
+    """Compute the unbiased standard deviation of the groups' bpp (L,), minus the least of them."""
     return rates.std() - rates.min()
 
 
 def evenness(rates: Tensor, level: int, deviation: float, reward: float) -> Tensor:
-    """deviation * standard deviation of the groups' bpp (L,) - reward * bpp of the group that `level` adds."""
+    """Compute deviation * standard deviation of the groups' bpp (L,) - reward * bpp of the group that `level` adds."""
     return deviation * rates.std() - reward * rates[level - 1]
 
 
@@ -48,14 +51,14 @@ def evenness(rates: Tensor, level: int, deviation: float, reward: float) -> Tens
 
 
 class Consistency(NamedTuple):
-    """Mean squared differences of latents that were decoded and those that ga finds in the pictures."""
+    """The mean squared differences of latents that were decoded and those that ga finds in the pictures."""
 
     shared: Tensor
     detail: Tensor
 
 
 def consistency(y_hat: Tensor, details: Tensor, y_again: Tensor, absent: int) -> Consistency:
-    """The two terms of re-encoding, each a mean over the M + 1 pictures made of one.
+    """Compute the two terms of re-encoding, each a mean over the M + 1 pictures made of one.
 
     y_hat: (B, C, h, w), decoded first without detail. details: (M B, c, h, w), the channels C - c to C of the M
     others. y_again: ((1 + M) B, C, h, w), from all pictures, not rounded. The picture without detail has a share of
@@ -74,14 +77,17 @@ def consistency(y_hat: Tensor, details: Tensor, y_again: Tensor, absent: int) ->
 
 
 def warm_up_loss(table: LevelTable, full: Terms, rates: Tensor) -> Tensor:
-    """A + spread. rates: (L,) bpp of the groups, under noise as in `full`."""
+    """Compute A + spread. rates: (L,) bpp of the groups, under noise as in `full`."""
     return weighted_sum(table.top, full) + spread(rates)
 
 
 def progressive_loss(
     table: LevelTable, level: int, full: Terms, sampled: Terms, again: Consistency, alpha: float
 ) -> Tensor:
-    """alpha A + (1 - alpha) S(level) + shared + detail. full.bpp counts all groups, sampled.bpp the first `level`."""
+    """Compute alpha A + (1 - alpha) S(level) + shared + detail.
+
+    full.bpp counts all groups, sampled.bpp the first `level`.
+    """
     trade_off = alpha * weighted_sum(table.top, full) + (1 - alpha) * weighted_sum(table(level), sampled)
     return trade_off + again.shared + again.detail
 
@@ -90,11 +96,11 @@ def progressive_loss(
 
 
 def generator_loss(logits: Tensor) -> Tensor:
-    """Cross entropy against "real" of what the discriminator says of reconstructions."""
+    """Compute the cross entropy against "real" of what the discriminator says of reconstructions."""
     return F.softplus(-logits).mean()
 
 
 def discriminator_loss(real: Tensor, full: Tensor, sampled: Tensor, fake_weight: float) -> Tensor:
-    """Cross entropies: of real pictures as real, and `fake_weight` times each kind of reconstruction as fake."""
+    """Compute the cross entropy of real pictures as real, plus `fake_weight` times that of reconstructions as fake."""
     fake = F.softplus(full).mean() + F.softplus(sampled).mean()
     return generator_loss(real) + fake_weight * fake

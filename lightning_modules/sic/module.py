@@ -18,7 +18,7 @@ from lightning_modules.training.rate_distortion import mse_255
 
 
 class SicModule(TrainedModule):
-    """Minimises the loss of `phase`. Which level a step is for follows from its number, the same on every rank.
+    """A training that minimises the loss of `phase`. A step's level follows from its number, the same on every rank.
 
     median_steps: steps between two solutions for z's medians, which z is rounded around and no loss trains.
     """
@@ -38,7 +38,7 @@ class SicModule(TrainedModule):
 
     @property
     def step(self) -> int:
-        """Optimizer steps of the codec so far."""
+        """Return the number of optimizer steps of the codec so far."""
         return self.global_step
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -48,19 +48,19 @@ class SicModule(TrainedModule):
             self.codec.context_model.layer.hide()  # optimizers that mix a matrix's rows move what its mask hides
 
     def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
-        """x: (B, 3, H, W) in [0, 1] -> mean loss of the batch."""
+        """Compute the mean loss of a batch x (B, 3, H, W) in [0, 1]."""
         del batch_idx
         outcome = self.phase(self.codec, x, self.step)
         self.log_terms("train", {"loss": outcome.loss, **outcome.terms})
         return outcome.loss
 
     def log_terms(self, split: str, terms: Mapping[str, Tensor]) -> None:
-        """When the logger takes this step's values."""
+        """Log terms by name when the logger takes this step's values."""
         if self.is_logging_step():
             self.log_dict({f"{split}/{name}": value.detach() for name, value in terms.items()})
 
     def validation_step(self, image: SourceImage | Failure, batch_idx: int) -> dict[str, Any]:
-        """One whole picture with rounded latents; logs `val/loss`, `val/bpp`, `val/mse` and the phase's terms."""
+        """Validate a whole picture, latents rounded; log `val/loss`, `val/bpp`, `val/mse`, the phase's terms."""
         del batch_idx
         if isinstance(image, Failure):
             raise CodingError(image.error)

@@ -34,7 +34,7 @@ LISTED = 8
 
 
 class SicNetworks(nn.Module):
-    """All that is trained of SIC but the discriminator.
+    """The networks that are trained of SIC, apart from the discriminator.
 
     widths, depths: of ga's stages, gs has them in reverse; the last width is C. heads: of every block, a divisor of
     every width. groups: L, a divisor of C. hyper_width: channels of z.
@@ -61,40 +61,40 @@ class SicNetworks(nn.Module):
     # Whatever the precision of a trainer, latents, their parameters and pictures are float32 at least.
 
     def y_of(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) of any size in [0, 1] -> y of the picture continued below and right to the stride."""
+        """Compute y of pictures (B, 3, H, W) of any size in [0, 1], continued below and right to the stride."""
         return at_least_float32(self.ga(pad_to_multiple(x, self.stride)))
 
     def latents_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) as for `y_of` -> y and z."""
+        """Compute y and z of pictures (B, 3, H, W), as for `y_of`."""
         y = self.y_of(x)
         return y, at_least_float32(self.ha(y))
 
     def round_z(self, z: Tensor) -> Tensor:
-        """z_hat on the grid of the medians; gradients pass to z."""
+        """Round z to z_hat on the grid of the medians; gradients pass to z."""
         return straight_through(z, medians(self.entropy_bottleneck))
 
     def features_of_z(self, z_hat: Tensor) -> Tensor:
-        """hyper: (B, 2C, h, w), hyper-scales and hyper-means."""
+        """Compute hyper, (B, 2C, h, w): hyper-scales and hyper-means."""
         return at_least_float32(self.hs(z_hat))
 
     def parameters_of_y(self, hyper: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw scales and means of all of y at once, each (B, C, h, w), from a y_hat that is known."""
+        """Compute raw scales and means of all of y at once, each (B, C, h, w), from a y_hat that is known."""
         scales, means = self.entropy_parameters(hyper, self.context_model(y_hat))
         return at_least_float32(scales), at_least_float32(means)
 
     def picture_of(self, y_hat: Tensor, size: ImageSize) -> Tensor:
-        """(B, C, h, w) -> (B, 3, *size), not clamped."""
+        """Synthesize pictures (B, 3, *size), not clamped, from y_hat (B, C, h, w)."""
         return crop(at_least_float32(self.gs(y_hat)), size)
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor]) -> SicNetworks:
-        """Of the sizes that a named state dict shows, loaded with it; errors as `sizes_of` and `load_weights`."""
+        """Make the networks of weights by name, sizes read off them; raises as `sizes_of` and `load_weights` do."""
         networks = cls(**sizes_of(state))
         networks.load_weights(state)
         return networks
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Every weight by name and shape; those that the context's mask hides become 0.
+        """Load every weight by name and shape; those that the context's mask hides become 0.
 
         Raises `CodingError`, with the names, when one is missing, unexpected or of another shape.
         """
@@ -115,7 +115,7 @@ class SicNetworks(nn.Module):
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments of `SicNetworks` that a state dict has been made with. Raises `CodingError` when it shows none."""
+    """Read the arguments of `SicNetworks` off a state dict. Raises `CodingError` when it shows none."""
     blocks = {match.groups() for name in state if (match := re.match(r"ga\.layers\.(\d+)\.blocks\.(\d+)\.", name))}
     stages = _count(stage for stage, _ in blocks)
     first = _shape(state, "ga.patch_embed.proj.weight", 4)[0]
@@ -141,6 +141,6 @@ def _shape(state: Mapping[str, Tensor], name: str, dimensions: int) -> torch.Siz
 
 
 def _count(indices: Any) -> int:
-    """How many of 0, 1, 2 ... are among the indices before the first that is not."""
+    """Count how many of 0, 1, 2 ... are among the indices before the first that is not."""
     known = set(indices)
     return next(number for number in range(len(known) + 1) if str(number) not in known)

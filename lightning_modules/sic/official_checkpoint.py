@@ -38,8 +38,9 @@ LOG = logging.getLogger(__name__)
 
 
 class ImportReport(NamedTuple):
-    """tensors, parameters: kept, of the codec. dropped: what else was in the file, how many of each kind.
+    """The report of an import.
 
+    tensors, parameters: kept, of the codec. dropped: what else was in the file, how many of each kind.
     hidden: context weights that were not 0 although their mask hides them, and now are.
     """
 
@@ -57,14 +58,14 @@ class ImportReport(NamedTuple):
 
 
 class OfficialWeights(NamedTuple):
-    """state: by the names of `SicNetworks`, for its `from_weights`."""
+    """Weights with the report of their import. state: by the names of `SicNetworks`, for its `from_weights`."""
 
     state: dict[str, Tensor]
     report: ImportReport
 
 
 def read_official(path: Path) -> OfficialWeights:
-    """The codec in a file of the authors', and what else the file held.
+    """Read the codec in a file of the authors', and report what else the file held.
 
     Raises `CodingError`, one line, for a file that is missing, unreadable, of a discriminator or of something else.
     """
@@ -85,14 +86,14 @@ def read_official(path: Path) -> OfficialWeights:
 
 
 def official_weights(path: Path) -> dict[str, Tensor]:
-    """What `ckpt=sic:PATH` reads; says in a line of the log what it left out."""
+    """Read what `ckpt=sic:PATH` names; a line of the log says what was left out."""
     weights = read_official(path)
     LOG.warning(f"{path}: {weights.report}")
     return weights.state
 
 
 def _dropped_as(name: str) -> str | None:
-    """The kind of thing that a tensor which is no weight of the codec's is; None for those that are."""
+    """Name the kind of a tensor that is no weight of the codec's; None for those that are."""
     last = name.rpartition(".")[2]
     if name.startswith(METRICS):
         return f"of {name.partition('.')[0].upper()}"
@@ -106,7 +107,7 @@ def _dropped_as(name: str) -> str | None:
 
 
 def _hide(state: dict[str, Tensor]) -> int:
-    """Set the context's weights that do not count to 0; returns how many were not. A wrong shape is left as it is."""
+    """Set the context's weights that do not count to 0; return how many were not. A wrong shape is left as it is."""
     sizes = sizes_of(state)
     mask = causal_mask(sizes["groups"], sizes["widths"][-1] // sizes["groups"])
     weight = state.get(CONTEXT_WEIGHT)

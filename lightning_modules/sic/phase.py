@@ -1,4 +1,4 @@
-"""What a training step of SIC computes in its phases, from a picture to a loss, and how they are validated.
+"""The phases of SIC's training: what a step computes from a picture to a loss, and how each phase is validated.
 
 A phase is made of numbers and a perceptual distance, and called with the networks; it holds no weights. Its random
 numbers are PyTorch's current ones, which a module seeds for each step. Validation draws its own, always the same.
@@ -37,14 +37,17 @@ from lightning_modules.sic.training_pass import (
 
 
 class Outcome(NamedTuple):
-    """loss: scalar. terms: what it is made of, scalars by name, for a log."""
+    """The loss of a training step, a scalar. terms: what it is made of, scalars by name, for a log."""
 
     loss: Tensor
     terms: dict[str, Tensor]
 
 
 class Validated(NamedTuple):
-    """Of one picture, with rounded latents and so with the rates of files. x_hat, bpp: of everything coded."""
+    """The validation of one picture, with rounded latents and so with the rates of files.
+
+    x_hat, bpp: of everything coded.
+    """
 
     loss: Tensor
     terms: dict[str, Tensor]
@@ -53,22 +56,22 @@ class Validated(NamedTuple):
 
 
 class Phase(Protocol):
-    """One of the phases, as a module trains with it."""
+    """A phase, as a module trains with it."""
 
     @property
     def table(self) -> LevelTable:
-        """The levels' weights."""
+        """Return the levels' weights."""
 
     def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> Outcome:
-        """x: (B, 3, H, W) in [0, 1], sides multiples of the stride. step: of the optimizer, counted from 0."""
+        """Compute a step's loss for x (B, 3, H, W) in [0, 1], sides multiples of the stride. step: counted from 0."""
 
     def validate(self, networks: SicNetworks, x: Tensor) -> Validated:
-        """x: (1, 3, H, W) of any size."""
+        """Validate a picture x (1, 3, H, W) of any size."""
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """A + spread: everything is coded, and groups share the rate."""
+    """The warm-up, A + spread: everything is coded, and groups share the rate."""
 
     table: LevelTable
     distance: Distance
@@ -83,7 +86,7 @@ class WarmUp:
         return Outcome(loss, {**named(full, "full"), "bpp_z": coding.z_bpp, "bpp_least": rates.min()})
 
     def validate(self, networks: SicNetworks, x: Tensor) -> Validated:
-        """The loss is A."""
+        """Validate with A as the loss."""
         coding = code_rounded(networks, x)
         rates = group_bpp(networks, coding, coding.y_hat)
         x_hat = reconstruct(networks, coding.y_hat, size_of(x))
@@ -94,7 +97,7 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Evenness:
-    """What keeps groups from going empty in the first `epochs` of the main phase: see `losses.evenness`.
+    """The term that keeps groups from going empty in the first `epochs` of the main phase: see `losses.evenness`.
 
     steps_per_epoch: epochs are counted by steps, so that an interruption moves none.
     """
@@ -106,7 +109,7 @@ class Evenness:
 
 
 class Decoded(NamedTuple):
-    """What the networks make of a batch at a level, before it is compared.
+    """The reconstructions of a batch at a level, before they are compared.
 
     rates: (L,) bpp of the groups under noise. details: (M B, c, h, w). x_hat: ((1 + M) B, 3, H, W), first that of
     everything coded, then M with drawn detail.
@@ -120,18 +123,18 @@ class Decoded(NamedTuple):
 
     @property
     def full(self) -> Tensor:
-        """(B, 3, H, W), everything coded."""
+        """Return the pictures with everything coded, (B, 3, H, W)."""
         return self.x_hat[: len(self.coding.y)]
 
     @property
     def sampled(self) -> Tensor:
-        """(M B, 3, H, W), the channels above the level drawn."""
+        """Return the pictures with the channels above the level drawn, (M B, 3, H, W)."""
         return self.x_hat[len(self.coding.y) :]
 
 
 @dataclass(frozen=True)
 class Progressive:
-    """alpha A + (1 - alpha) S(l) + shared + detail, level l by the step; at first with `evenness`.
+    """The main phase, alpha A + (1 - alpha) S(l) + shared + detail, level l by the step; at first with `evenness`.
 
     samples: M. reach: of drawn detail. absent: see `losses.consistency`.
     """
@@ -154,7 +157,7 @@ class Progressive:
         return Outcome(outcome.loss + extra, {**outcome.terms, "evenness": extra})
 
     def decode(self, networks: SicNetworks, x: Tensor, step: int) -> Decoded:
-        """One pass through the networks, at the level that the step is due."""
+        """Pass once through the networks, at the level that the step is due."""
         level = descending(self.table.levels)(step)
         coding = code(networks, x, noise_of_z(networks, x))
         rates = noisy_rates(networks, coding)
@@ -163,20 +166,20 @@ class Progressive:
         return Decoded(level, coding, rates, details, reconstruct(networks, synonyms(coding, details), size_of(x)))
 
     def compare(self, x: Tensor, decoded: Decoded) -> tuple[Terms, Terms]:
-        """Of everything coded, and of what detail was drawn for."""
+        """Compute the terms of everything coded, and those of what detail was drawn for."""
         z_bpp, rates = decoded.coding.z_bpp, decoded.rates
         full = compare(x, decoded.full, z_bpp + rates.sum(), self.distance)
         return full, compare(x, decoded.sampled, z_bpp + rates[: decoded.level].sum(), self.distance)
 
     def weigh(self, networks: SicNetworks, decoded: Decoded, full: Terms, sampled: Terms) -> Outcome:
-        """The loss of these terms, and what re-encoding the pictures adds."""
+        """Compute the loss of these terms, and what re-encoding the pictures adds."""
         again = consistency(decoded.coding.y_hat, decoded.details, networks.y_of(decoded.x_hat), self.absent)
         loss = progressive_loss(self.table, decoded.level, full, sampled, again, self.alpha)
         terms = {**named(full, "full"), **named(sampled, "sampled"), "shared": again.shared, "detail": again.detail}
         return Outcome(loss, terms)
 
     def validate(self, networks: SicNetworks, x: Tensor) -> Validated:
-        """The loss is alpha A + (1 - alpha) S(l), mean over all levels, one draw of detail at each."""
+        """Validate with the loss alpha A + (1 - alpha) S(l), mean over all levels, one draw of detail at each."""
         coding = code_rounded(networks, x)
         rates = group_bpp(networks, coding, coding.y_hat)
         generator = torch.Generator(x.device).manual_seed(0)
@@ -203,13 +206,13 @@ def size_of(x: Tensor) -> ImageSize:
 
 
 def noise_of_z(networks: SicNetworks, x: Tensor) -> Tensor:
-    """From [-1/2, 1/2), one for each element of z."""
+    """Draw noise from [-1/2, 1/2) for each element of z."""
     height, width = (length // networks.stride for length in size_of(x))
     return torch.rand(len(x), networks.entropy_bottleneck.channels, height, width, device=x.device) - 0.5
 
 
 def noisy_rates(networks: SicNetworks, coding: Coding) -> Tensor:
-    """(L,) bpp of the groups of y under noise."""
+    """Compute the bpp of the groups of y under noise, (L,)."""
     return group_bpp(networks, coding, coding.y + torch.rand_like(coding.y) - 0.5)
 
 

@@ -19,7 +19,7 @@ LEAST = 1e-9
 
 
 def lattice_likelihood(conditional: GaussianConditional, values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
-    """Mass of N(means, scales) within 1/2 of each value; all (B, C, h, w).
+    """Compute the mass of N(means, scales^2) within 1/2 of each value; all (B, C, h, w).
 
     scales are raw, bounded below at 0.11 with a gradient that passes when it leads back. The result is cut off at
     1e-9, with no gradient beyond.
@@ -30,5 +30,5 @@ def lattice_likelihood(conditional: GaussianConditional, values: Tensor, scales:
 
 
 def group_bits(likelihoods: Tensor, groups: int) -> Tensor:
-    """(B, C, h, w) -> (B, L) bits of each group of channels."""
+    """Sum the bits of each group of channels, (B, L), from likelihoods (B, C, h, w)."""
     return likelihoods.unflatten(1, (groups, -1)).log().flatten(2).sum(2) / -math.log(2.0)

@@ -22,9 +22,9 @@ SEED = struct.Struct("<I")
 
 
 class Read(NamedTuple):
-    """What sections hold. z: (N, h, w). y: (k g, 4 h, 4 w), the first groups. Integers of 32 bits.
+    """The values of a file's sections, integers of 32 bits.
 
-    hyper: what follows from z, as of `CodingParameters.hyper`.
+    z: (N, h, w). y: (k g, 4 h, 4 w), the first groups. hyper: follows from z, by `CodingParameters.hyper`.
     """
 
     seed: int
@@ -36,7 +36,7 @@ class Read(NamedTuple):
 def write_sections(
     derived: Derived, seed: int, z: np.ndarray, y: np.ndarray, groups: Sequence[GroupSymbols]
 ) -> list[Section]:
-    """z: (N, h, w). y: (k g, 4 h, 4 w), the groups that are coded."""
+    """Write one section for each group. z: (N, h, w). y: (k g, 4 h, 4 w), the groups that are coded."""
     width = derived.parameters.width
     sections = []
     for number, group in enumerate(groups):
@@ -53,13 +53,13 @@ def write_sections(
 
 
 class SicReader:
-    """Of one file's sections. z_shape: (N, h, w)."""
+    """A reader of one file's sections. z_shape: (N, h, w)."""
 
     def __init__(self, derived: Derived, sections: Sequence[Section], z_shape: tuple[int, int, int]) -> None:
         self.derived, self.sections, self.z_shape = derived, sections, z_shape
 
     def read(self) -> Read:
-        """Raises `DamagedFile`, which says at what level, when a section does not hold what it has to."""
+        """Read all sections. Raises `DamagedFile`, which names the level, when one does not hold what it has to."""
         parameters = self.derived.parameters
         if not 1 <= len(self.sections) <= len(parameters.groups):
             raise damaged(f"its model has {len(parameters.groups)} levels, the file {len(self.sections)}")
@@ -81,7 +81,7 @@ class SicReader:
         return Read(seed, z, y[0].to(torch.int32).numpy(), hyper)
 
     def _seed_and_z(self) -> tuple[int, np.ndarray, AnsStack]:
-        """Also the stack that is left."""
+        """Read seed and z; return them with the stack that is left."""
         payload = self.sections[0].payload
         if len(payload) < SEED.size:
             raise damaged("its first section is shorter than a seed")
@@ -92,10 +92,10 @@ class SicReader:
 
 
 def _channels(shape: Sequence[int]) -> np.ndarray:
-    """The table of each element of z, of this shape: its channel."""
+    """Return the table of each element of z, of this shape: its channel."""
     return np.repeat(np.arange(shape[0]), shape[1] * shape[2])
 
 
 def _first_crc(seed: int, z: np.ndarray, y: np.ndarray) -> int:
-    """Over the seed as a signed number of 32 bits, z, and group 1."""
+    """Return the CRC of the seed as a signed number of 32 bits, z, and group 1."""
     return content_crc(np.array([seed], dtype="<u4").view("<i4"), z, y)

@@ -19,27 +19,27 @@ SEPARATION = -100.0
 
 
 def to_windows(grid: Tensor) -> Tensor:
-    """(B, H, W, d), H and W multiples of 8 -> (B * H/8 * W/8, 64, d), pictures outermost, then rows of windows."""
+    """Split (B, H, W, d), H and W multiples of 8, into (B * H/8 * W/8, 64, d): pictures outermost, then rows."""
     batch, height, width, channels = grid.shape
     blocks = grid.reshape(batch, height // WINDOW, WINDOW, width // WINDOW, WINDOW, channels)
     return blocks.transpose(2, 3).reshape(-1, TOKENS, channels)
 
 
 def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
-    """The inverse of `to_windows`."""
+    """Invert `to_windows`."""
     channels = windows.shape[-1]
     blocks = windows.reshape(-1, height // WINDOW, width // WINDOW, WINDOW, WINDOW, channels)
     return blocks.transpose(2, 3).reshape(-1, height, width, channels)
 
 
 def pad_to_windows(grid: Tensor) -> Tensor:
-    """Zeros below and right, up to multiples of 8. They are attended to like tokens: the authors' models expect it."""
+    """Pad with zeros below and right to multiples of 8. They count as tokens: the authors' models expect it."""
     height, width = grid.shape[1:3]
     return F.pad(grid, (0, 0, 0, -width % WINDOW, 0, -height % WINDOW))
 
 
 def relative_positions() -> Tensor:
-    """(64, 64): for a query at (i, j) and a key at (k, l), the row (i - k + 7) * 15 + (j - l + 7) of the bias table."""
+    """Return (64, 64) rows of the bias table: (i - k + 7) * 15 + (j - l + 7) for a query (i, j) and a key (k, l)."""
     row, column = torch.arange(TOKENS) // WINDOW, torch.arange(TOKENS) % WINDOW
     down = row[:, None] - row + WINDOW - 1
     right = column[:, None] - column + WINDOW - 1
@@ -47,7 +47,7 @@ def relative_positions() -> Tensor:
 
 
 def shift_mask(height: int, width: int, like: Tensor) -> Tensor:
-    """(windows, 64, 64): `SEPARATION` between tokens that moving by 4 has brought together from opposite borders, or 0.
+    """Return (windows, 64, 64): `SEPARATION` between tokens that moving by 4 brought together across borders, else 0.
 
     height, width: of the padded grid. like: gives device and dtype.
     """
@@ -58,7 +58,7 @@ def shift_mask(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def _regions(length: int, device: torch.device) -> Tensor:
-    """(length,): 0, and 1 and 2 for the two halves of the last window."""
+    """Return (length,): 0, and 1 and 2 for the two halves of the last window."""
     position = torch.arange(length, device=device)
     return (position >= length - WINDOW).long() + (position >= length - SHIFT).long()
 
@@ -80,7 +80,7 @@ class WindowAttention(nn.Module):
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, windows: Tensor, mask: Tensor) -> Tensor:
-        """windows: (B * n, 64, d). mask: (n, 64, 64), or (1, 64, 64) for all, added to every head's logits."""
+        """Attend within windows (B * n, 64, d). mask: (n, 64, 64), or (1, 64, 64) for all, added to the logits."""
         count, tokens, width = windows.shape
         q, k, v = self.qkv(windows).reshape(count, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
@@ -122,7 +122,7 @@ class SwinBlock(nn.Module):
         return grid + self.mlp(self.norm2(grid))
 
     def attend(self, grid: Tensor) -> Tensor:
-        """Attention within the windows of a grid of any size."""
+        """Attend within the windows of a grid of any size."""
         padded = pad_to_windows(grid)
         height, width = padded.shape[1:3]
         moved = torch.roll(padded, (-self.shift, -self.shift), (1, 2))
@@ -133,7 +133,7 @@ class SwinBlock(nn.Module):
 
 
 def swin_blocks(width: int, heads: int, depth: int) -> nn.ModuleList:
-    """`depth` blocks, every second one shifted."""
+    """Build `depth` blocks, every second one shifted."""
     return nn.ModuleList(SwinBlock(width, heads, SHIFT * (index % 2)) for index in range(depth))
 
 
@@ -146,7 +146,7 @@ class PatchMerge(nn.Module):
         self.norm = nn.LayerNorm(4 * width)
 
     def forward(self, grid: Tensor) -> Tensor:
-        """Order of the neighbours, (row, column): even even, odd even, even odd, odd odd."""
+        """Merge neighbours in the order (row, column): even even, odd even, even odd, odd odd."""
         neighbours = [grid[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return self.reduction(self.norm(torch.cat(neighbours, dim=-1)))
 
@@ -160,7 +160,7 @@ class PatchUnmerge(nn.Module):
         self.norm = nn.LayerNorm(width // 4)
 
     def forward(self, grid: Tensor) -> Tensor:
-        """Output channel c of the neighbour in row i, column j is input channel 4c + 2i + j."""
+        """Spread channels: output channel c of the neighbour in row i, column j is input channel 4c + 2i + j."""
         batch, height, width, channels = grid.shape
         split = grid.reshape(batch, height, width, channels // 4, 2, 2).permute(0, 1, 4, 2, 5, 3)
         spread = split.reshape(batch, 2 * height, 2 * width, channels // 4)

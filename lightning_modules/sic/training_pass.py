@@ -29,9 +29,9 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 class Coding(NamedTuple):
-    """y, y_hat, scales, means: (B, C, h, w). hyper_scales, hyper_means: (B, C, h, w). z_bpp: scalar.
+    """The latents of a batch with their parameters and the rate of z.
 
-    num_pixels: of the batch, B H W.
+    y, y_hat, scales, means, hyper_scales, hyper_means: (B, C, h, w). z_bpp: scalar. num_pixels: of the batch, B H W.
     """
 
     y: Tensor
@@ -45,13 +45,13 @@ class Coding(NamedTuple):
 
 
 def code(networks: SicNetworks, x: Tensor, z_noise: Tensor) -> Coding:
-    """x: (B, 3, H, W), sides multiples of the stride. z_noise: from [-1/2, 1/2), of z's shape."""
+    """Code x (B, 3, H, W), sides multiples of the stride. z_noise: from [-1/2, 1/2), of z's shape."""
     y, z = networks.latents_of(x)
     return _coding(networks, x, y, z, z + z_noise)
 
 
 def code_rounded(networks: SicNetworks, x: Tensor) -> Coding:
-    """x: (B, 3, H, W) of any size. z_bpp is that of z_hat: what files will cost."""
+    """Code x (B, 3, H, W) of any size. z_bpp is that of z_hat: what files will cost."""
     y, z = networks.latents_of(x)
     return _coding(networks, x, y, z, networks.round_z(z))
 
@@ -67,27 +67,28 @@ def _coding(networks: SicNetworks, x: Tensor, y: Tensor, z: Tensor, z_to_rate: T
 
 
 def group_bpp(networks: SicNetworks, coding: Coding, values: Tensor) -> Tensor:
-    """(L,) bpp of the groups of `values`: y plus noise from [-1/2, 1/2) for the loss, y_hat for what files will cost.
+    """Compute the bpp of the groups of `values`, (L,).
 
-    The parameters come from y_hat in both cases.
+    values: y plus noise from [-1/2, 1/2) for the loss, y_hat for what files will cost. The parameters come from
+    y_hat in both cases.
     """
     likelihoods = lattice_likelihood(networks.gaussian_conditional, values, coding.scales, coding.means)
     return group_bits(likelihoods, networks.groups).sum(0) / coding.num_pixels
 
 
 def synonyms(coding: Coding, details: Tensor) -> Tensor:
-    """((1 + M) B, C, h, w): y_hat, then M times its first C - c channels with details (M B, c, h, w) in the others."""
+    """Join y_hat and M times its first C - c channels with details (M B, c, h, w): ((1 + M) B, C, h, w)."""
     count, coded = len(details) // len(coding.y_hat), coding.y_hat.shape[1] - details.shape[1]
     sampled = torch.cat([coding.y_hat[:, :coded].repeat(count, 1, 1, 1), details], dim=1)
     return torch.cat([coding.y_hat, sampled])
 
 
 def reconstruct(networks: SicNetworks, latents: Tensor, size: ImageSize) -> Tensor:
-    """Pictures of latents, (B, 3, *size) in [0, 1]."""
+    """Synthesize pictures of latents, (B, 3, *size) in [0, 1]."""
     return networks.picture_of(latents, size).clamp(0.0, 1.0)
 
 
 def compare(x: Tensor, x_hat: Tensor, bpp: Tensor, distance: Distance) -> Terms:
-    """The terms of pictures x_hat, (M B, 3, H, W), M of each of x, (B, 3, H, W)."""
+    """Compute the terms of pictures x_hat, (M B, 3, H, W), M of each of x, (B, 3, H, W)."""
     x = x.repeat(len(x_hat) // len(x), 1, 1, 1)
     return Terms(F.mse_loss(x_hat, x), distance(x, x_hat).mean(), bpp)

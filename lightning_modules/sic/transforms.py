@@ -19,7 +19,7 @@ IMAGE_CHANNELS = 3
 
 
 class PatchEmbedding(nn.Module):
-    """(B, 3, H, W) -> grid (B, H/2, W/2, width): 2x2 patches, LayerNorm."""
+    """The embedding (B, 3, H, W) -> grid (B, H/2, W/2, width): 2x2 patches, LayerNorm."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Synthesis(nn.Module):
 
 
 def initialize(layer: nn.Module) -> None:
-    """Linear layers from N(0, 0.02^2) without bias; the rest keeps PyTorch's default."""
+    """Draw linear layers from N(0, 0.02^2), biases 0; the rest keeps PyTorch's default."""
     if isinstance(layer, nn.Linear):
         nn.init.trunc_normal_(layer.weight, std=0.02)
         if layer.bias is not None:

@@ -26,7 +26,7 @@ LAST_OF_H_A = "h_a.4"
 
 @torch.no_grad()
 def from_hyperprior(state: Mapping[str, Tensor], **hyperparameters: Any) -> BitsBackCodec:
-    """state: the hyperprior's weights by name. hyperparameters: the hyperprior's."""
+    """Make a bits-back codec of a hyperprior's weights, `state` by name, and its hyperparameters."""
     codec = BitsBackCodec(**hyperparameters)
     own = codec.state_dict()
     shared = {name: value for name, value in state.items() if name.partition(".")[0] in ("g_a", "g_s", "h_a", "h_s")}

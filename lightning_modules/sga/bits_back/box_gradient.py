@@ -19,7 +19,7 @@ _ROOT_TWO_PI = math.sqrt(2 * math.pi)
 
 
 def box_gradient(y: Float64s, scale: Float64s, mean: Float64s) -> tuple[Float64s, Float64s]:
-    """d/dscale and d/dmean of -ln P, P the mass of N(mean, scale) within 1/2 of y; all of one shape.
+    """Compute d/dscale and d/dmean of -ln P, P the mass of N(mean, scale^2) within 1/2 of y; all of one shape.
 
     scale counts as 0.11 where it is less, and only gradients that would raise it pass there; P as 1e-9.
     """
@@ -36,7 +36,7 @@ def box_gradient(y: Float64s, scale: Float64s, mean: Float64s) -> tuple[Float64s
 
 
 def _tail(x: Float64s) -> tuple[Float64s, Float64s]:
-    """Mass of the standard normal beyond |x|, and its density at x."""
+    """Compute the mass of the standard normal beyond |x|, and its density at x."""
     magnitude = np.abs(x)
     decay = exp(-0.5 * (x * x))
     return 0.5 * decay * scaled_erfc(magnitude * _ROOT_HALF), decay / _ROOT_TWO_PI

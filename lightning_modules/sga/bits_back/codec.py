@@ -65,14 +65,16 @@ SEARCH = "search"
 """Name, among latents, of a tensor (B, 2): steps of the local optimum of q, and its rate in `RATE_UNIT`."""
 
 Bound = Callable[[Tensor], Tensor]
-"""What is done to scales before they are used."""
+"""(scales) -> the scales that are used."""
 
 Noise = Callable[[Tensor], Tensor]
-"""From a tensor to standard normal numbers of its shape."""
+"""(tensor) -> standard normal numbers of its shape."""
 
 
 class BitsBackCodec(Chained, Implying, LatentVariableCodec):
-    """N transform channels, also of z; M channels of y. transforms: as `HyperpriorCodec`'s."""
+    """A hyperprior with continuous z, coded by bits-back.
+
+    N: transform channels, also of z. M: channels of y. transforms: as `HyperpriorCodec`'s."""
 
     codec_id = 8
     packaged_family = "bits_back"
@@ -103,21 +105,21 @@ class BitsBackCodec(Chained, Implying, LatentVariableCodec):
     # ---- networks
 
     def analyze(self, x: Tensor) -> Latents:
-        """(B, 3, H, W) -> y (B, M, H/16, W/16); mean and log_variance of z given unrounded y, (B, N, H/64, W/64)."""
+        """Compute y (B, M, H/16, W/16), and mean and log_variance of z given unrounded y, (B, N, H/64, W/64)."""
         y = self.g_a(x).float()
         mean, log_variance = self.h_a(y).float().chunk(2, dim=1)
         return Latents({"y": y, "mean": mean, "log_variance": log_variance}, (x.shape[-2], x.shape[-1]))
 
     def generate(self, latents: Latents, quantize: Quantizer) -> Synthesis:
-        """On the grid of integers; z is drawn from torch's generator. The likelihoods multiply to the net rate."""
+        """Generate on the grid of integers, z from torch's generator; likelihoods multiply to the net rate."""
         return self.generate_from(latents, quantize, torch.randn_like)
 
     def generate_for_training(self, latents: Latents) -> Synthesis:
-        """Under uniform noise on y, and with the upper bound of sigma."""
+        """Generate under uniform noise on y, and with the upper bound of sigma."""
         return self._generate(latents, uniform_noise, torch.randn_like, self._bounded)
 
     def generate_from(self, latents: Latents, quantize: Quantizer, noise: Noise) -> Synthesis:
-        """`generate` with the sample of z made of given noise."""
+        """Generate as `generate` does, with the sample of z made of given noise."""
         return self._generate(latents, quantize, noise, _unbounded)
 
     def _generate(self, latents: Latents, quantize: Quantizer, noise: Noise, bound: Bound) -> Synthesis:
@@ -129,13 +131,13 @@ class BitsBackCodec(Chained, Implying, LatentVariableCodec):
         return Synthesis(crop(self.g_s(y_hat).float(), latents.image_size), likelihoods)
 
     def _bounded(self, scales: Tensor) -> Tensor:
-        """At most LARGEST_TRAINING_SCALE, with a gradient that passes where it pushes down."""
+        """Bound scales by LARGEST_TRAINING_SCALE, with a gradient that passes where it pushes down."""
         return -self.least_negative_scale(-scales)
 
     def _likelihoods(
         self, y_hat: Tensor, mean: Tensor, log_variance: Tensor, noise: Noise, bound: Bound
     ) -> dict[str, Tensor]:
-        """Of y_hat and of one sample of z; their product is 2^-(net rate)."""
+        """Compute the likelihoods of y_hat and of one sample of z; their product is 2^-(net rate)."""
         epsilon = noise(mean)
         z = sample(mean, log_variance, epsilon)
         scales, means = crop(self.h_s(z).float(), (y_hat.shape[-2], y_hat.shape[-1])).chunk(2, dim=1)
@@ -148,19 +150,19 @@ class BitsBackCodec(Chained, Implying, LatentVariableCodec):
     # ---- coding
 
     def estimate(self, latents: Latents) -> Estimate:
-        """Bits under the coding tables, of the z that `encode` draws. They sum to the net rate: `back` is negative."""
+        """Estimate bits under the coding tables, of the z that `encode` draws. They sum to the net rate: `back` < 0."""
         self.update()
         written = [self._drawn(*_picture(image)) for image in latents.split()]
         x_hat = self.synthesize([one.integers for one in written], latents.image_size)
         return Estimate(x_hat, {name: torch.tensor([one.bits[name] for one in written]) for name in written[0].bits})
 
     def encode(self, latents: Latents) -> Coded:
-        """Alone, under seeded initial bits. latents: y, and `search` where q is more than h_a's answer."""
+        """Encode one image alone, under seeded initial bits. latents: y, and `search` where q is searched for."""
         (coded,) = self.encode_each([latents], lambda pictures: [single(picture, FINENESS) for picture in pictures])
         return coded
 
     def encode_each(self, images: Sequence[Latents], stream: Callable[[Sequence[Picture]], list[Coded]]) -> list[Coded]:
-        """The sections of several images, by one way of `lightning_modules/sga/bits_back/streams.py`."""
+        """Encode several images in one of the ways of `lightning_modules/sga/bits_back/streams.py`."""
         self.update()
         pictures = [_picture(latents) for latents in images]
         written: list[Written] = []
@@ -192,7 +194,7 @@ class BitsBackCodec(Chained, Implying, LatentVariableCodec):
         return crop(self.g_s(y_hat).float(), image_size)
 
     def _drawn(self, y: np.ndarray, search: Search) -> Written:
-        """What `single` would write."""
+        """Write one image as `streams.single` does, without the section."""
         words = bits_back.most_words(self._symbols_of_z(y))
         stack = bits_back.stack_of(bits_back.seeded_bytes(words))
         return write(stack, self._derived.value, y, search, FINENESS, Mode.SINGLE)
@@ -202,7 +204,7 @@ class BitsBackCodec(Chained, Implying, LatentVariableCodec):
         return int(self.hyperparameters["N"]) * height * width
 
     def _with_monte_carlo(self, coded: Coded, written: Written) -> Coded:
-        """The net rate of a continuous z, mean and standard error of some samples, among the accounts."""
+        """Add the net rate of a continuous z to the accounts: mean and standard error of some samples, in bits."""
         device = next(self.parameters()).device
         y = torch.from_numpy(written.integers["y"].astype(np.float32)).to(device)
         mean, log_variance = (torch.from_numpy(values).float().to(device)[None] for values in written.q)
@@ -224,7 +226,7 @@ class BitsBackCodec(Chained, Implying, LatentVariableCodec):
     # ---- derived state
 
     def update(self, scale_table: Any = None, force: bool = False) -> bool:
-        """Derive the integer networks and the portable density anew if the weights changed since; True if they did."""
+        """Derive integer networks and portable density anew if the weights have changed; return whether they have."""
         del scale_table
         if self._derived.belongs_to(self._sources()) and not force:
             return False
@@ -233,14 +235,14 @@ class BitsBackCodec(Chained, Implying, LatentVariableCodec):
         return True
 
     def decoder_state(self) -> dict[str, Tensor]:
-        """Weights of g_s, integer h_s and h_a, the density of z, and the answers that check the rest (`exact.*`)."""
+        """Return g_s, integer h_s and h_a, the density of z, and the answers that check the rest (`exact.*`)."""
         self.update()
         weights = {name: value for name, value in self.state_dict().items() if name.startswith("g_s.")}
         return weights | self._derived.value.state()
 
     @classmethod
     def implied_weights(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """h_s and h_a, as their integers say."""
+        """Return the weights of h_s and h_a that their stored integers stand for; none where none are stored."""
         if not any(name.startswith("exact.") for name in state):
             return {}
         N, M, transforms = read_sizes(state, KIND)
@@ -260,7 +262,7 @@ def _unbounded(scales: Tensor) -> Tensor:
 
 
 def _picture(latents: Latents) -> tuple[np.ndarray, Search]:
-    """One image's y, rounded, and how its q is searched for."""
+    """Return one image's y, rounded, and how its q is searched for."""
     y = torch.round(latents.variables["y"][0]).detach().to("cpu", torch.int32).numpy()
     found = latents.variables.get(SEARCH)
     return y, Search(0, 0) if found is None else Search(*(int(value) for value in found[0]))

@@ -19,7 +19,7 @@ INIT_SCALE = 10.0
 
 
 def prior_density(bottleneck: EntropyBottleneck, z: Tensor) -> Tensor:
-    """p(z), (B, N, h, w) -> same: S(f)(1 - S(f)) f', f the logits of the CDF (Balle et al. 2018, appendix 6.1).
+    """Compute p(z), (B, N, h, w): S(f)(1 - S(f)) f', f the logits of the CDF (Balle et al. 2018, appendix 6.1).
 
     f' is the product of the layers' Jacobians, so that no backward pass is needed for it. Bounded below at 1e-9, with
     a gradient that passes when it pushes back inside.
@@ -33,7 +33,7 @@ def prior_density(bottleneck: EntropyBottleneck, z: Tensor) -> Tensor:
 
 
 def logits_and_slope(bottleneck: EntropyBottleneck, values: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, 1, K) -> logits of the CDF and their derivative, both (N, 1, K)."""
+    """Compute the logits of the CDF and their derivative, both (N, 1, K), at values (N, 1, K)."""
     slope = torch.ones_like(values)
     factors = list(bottleneck.factors)
     for k, (matrix, bias) in enumerate(zip(bottleneck.matrices, bottleneck.biases, strict=True)):
@@ -46,10 +46,10 @@ def logits_and_slope(bottleneck: EntropyBottleneck, values: Tensor) -> tuple[Ten
 
 
 def inverse_gaussian_density(noise: Tensor, log_variance: Tensor) -> Tensor:
-    """1 / q(z) at z = mean + exp(log_variance / 2) noise: its bits are those that coding z gives back, negated."""
+    """Compute 1 / q(z) at z = mean + exp(log_variance / 2) noise: its bits, negated, are those that z gives back."""
     return math.sqrt(2 * math.pi) * torch.exp((log_variance + noise.square()) / 2)
 
 
 def sample(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
-    """z, reparametrised; all of one shape."""
+    """Draw z by reparametrisation; all of one shape."""
     return mean + torch.exp(log_variance / 2) * noise

@@ -1,4 +1,4 @@
-"""What follows from the weights, is computed once, and is stored with them: integer networks and the density of z."""
+"""Integer networks and the density of z: they follow from the weights, are computed once, and are stored with them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ EXAMPLES = 8
 
 
 class Derived(NamedTuple):
-    """parameters: from z to tables and means of y. posterior: from y_hat to q."""
+    """The integers that files are coded with.
+
+    parameters: from z to tables and means of y. posterior: from y_hat to q.
+    """
 
     parameters: CodingParameters
     posterior: Posterior
@@ -46,7 +49,7 @@ class Derived(NamedTuple):
 
     @classmethod
     def from_state(cls, h_a: nn.Sequential, h_s: nn.Sequential, state: Mapping[str, Tensor]) -> Derived:
-        """The inverse of `state`; raises as `ExactNetwork.from_state`."""
+        """Invert `state`; raises as `ExactNetwork.from_state` does, or `CodingError` where tables of y differ."""
         exact = part_of(state, "exact.")
         parameters = CodingParameters.from_state(h_s, exact)
         network = ExactNetwork.from_state(h_a, part_of(exact, "h_a."))
@@ -56,14 +59,14 @@ class Derived(NamedTuple):
         return cls(parameters, Posterior(network, parameters.network, density, int(exact["answer"])))
 
     def float_weights(self) -> dict[str, Tensor]:
-        """Weights of h_s and h_a that the integers stand for, by the codec's names."""
+        """Return the weights of h_s and h_a that the integers stand for, by the codec's names."""
         h_a = {f"h_a.{name}": value for name, value in float_weights(self.posterior.h_a).items()}
         return self.parameters.float_weights() | h_a
 
 
 @torch.no_grad()
 def derive(h_a: nn.Sequential, h_s: nn.Sequential, bottleneck: EntropyBottleneck) -> Derived:
-    """The integer form of trained weights; no pictures are needed."""
+    """Export trained weights to integers; no pictures are needed."""
     z_tables = tables_from_pmf(*factorized_pmfs(bottleneck, TAIL_MASS))
     parameters = integer_parameters(h_s, torch.zeros(1, bottleneck.channels, 1, 1), z_tables)
     channels = 2 * bottleneck.channels
@@ -72,7 +75,7 @@ def derive(h_a: nn.Sequential, h_s: nn.Sequential, bottleneck: EntropyBottleneck
 
 
 def likely_y(h_s: nn.Sequential, z_tables: CodingTables) -> Tensor:
-    """(EXAMPLES, M, 24, 24) integers, drawn as the model believes that they are."""
+    """Draw integers y, (EXAMPLES, M, 24, 24), as the model believes that they are."""
     z = likely_symbols(z_tables)
     z = z[:: len(z) // EXAMPLES]
     device = next(h_s.parameters()).device
@@ -83,10 +86,10 @@ def likely_y(h_s: nn.Sequential, z_tables: CodingTables) -> Tensor:
 
 @functools.cache
 def y_tables() -> CodingTables:
-    """Table `FRACTIONS` s + f: of sigma number s, the mean f / FRACTIONS above the integer that 0 stands for.
+    """Make table `FRACTIONS` s + f of sigma number s, the mean f / FRACTIONS above the integer that 0 stands for.
 
-    As `lightning_modules/coding/shifted_tables.py`, but from portable arithmetic alone, so that models need not store
-    them: their checksum is enough.
+    They are those of `lightning_modules/coding/shifted_tables.py`, but from portable arithmetic alone, so that
+    models need not store them: their checksum is enough.
     """
     reach = -NormalDist().inv_cdf(TAIL_MASS / 2)
     frequencies, lowest = [], []

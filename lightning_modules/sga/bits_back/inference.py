@@ -27,7 +27,7 @@ from lightning_modules.sga.trace import Trace
 
 
 def encoded(codec: Codec, x: Tensor, *, steps: int, lr: float) -> Latents:
-    """The encoder network's y. steps: of the local optimum of q, by Adam of rate `lr`; 0 leaves h_a's answer."""
+    """Return the encoder network's y. steps: of the local optimum of q, by Adam of rate `lr`; 0 leaves h_a's answer."""
     return _latents(codec.analyze(x).variables["y"], (x.shape[-2], x.shape[-1]), search_of(steps, lr))
 
 
@@ -43,7 +43,7 @@ class TwoPhases:
 
     @property
     def trace(self) -> list[Trace]:
-        """Of the first phase; its true losses are those of h_a's q."""
+        """Return the traces of the first phase, whose true losses are those of h_a's q."""
         return self.refinement.trace
 
     def __call__(self, codec: Codec, x: Tensor) -> Latents:
@@ -62,14 +62,14 @@ class TwoPhases:
 def two_phases(
     *, posterior_steps: int, posterior_lr: float, target_bpp: float | None, target_psnr: float | None, **settings: Any
 ) -> TwoPhases:
-    """settings: of `Refinement`."""
+    """Make a `TwoPhases` of settings for `Refinement`. Raises `CodingError` for a target."""
     if target_bpp is not None or target_psnr is not None:
         raise CodingError("bits-back has no target_bpp or target_psnr; choose another lmbda=")
     return TwoPhases(Refinement(**settings), search_of(posterior_steps, posterior_lr))
 
 
 def search_of(steps: int, lr: float) -> Search:
-    """Raises `CodingError` for what a file cannot say."""
+    """Make a `Search`. Raises `CodingError` for steps or rates that a file cannot store."""
     rate = round(lr / RATE_UNIT)
     if not 0 <= steps <= MOST_STEPS or not 0 < rate < 1 << 16:
         raise CodingError(f"{steps} steps of rate {lr} for q: give 0 to {MOST_STEPS} steps, and a rate below 1")
@@ -77,7 +77,7 @@ def search_of(steps: int, lr: float) -> Search:
 
 
 class _Sampling:
-    """Evaluates steps with samples of z made of each image's own noise."""
+    """A codec for the steps, with samples of z made of each image's own noise."""
 
     def __init__(self, codec: Any, draw: Draw) -> None:
         self.codec, self.draw = codec, draw

@@ -1,4 +1,4 @@
-"""One picture onto a stack that holds initial bits, and off it again: the order of pops and pushes.
+"""The order of pops and pushes that puts one picture onto a stack with initial bits, and takes it off again.
 
 sender     pop z under q(z | y_hat);  push y_hat under P(y | z);  push z under p(z)
 receiver   pop z under p(z);  pop y_hat under P(y | z);  push z under q(z | y_hat)
@@ -35,7 +35,7 @@ REACH = 6.0
 
 
 class Written(NamedTuple):
-    """What was coded. bits: under the tables, by latent, `back` negative. q: what z was drawn from.
+    """The record of one coded picture. bits: under the tables, by latent, `back` negative. q: z was drawn from it.
 
     low: words below the state when least was on the stack. net: by how many bits the stack has grown.
     """
@@ -49,7 +49,7 @@ class Written(NamedTuple):
 
 
 def write(stack: AnsStack, derived: Derived, y: Int32s, search: Search, fineness: int, mode: Mode) -> Written:
-    """y: (M, h, w) integers. Raises `TooFewBits`, with the stack in disorder."""
+    """Push one picture, y (M, h, w) integers, onto a stack. Raises `TooFewBits`, with the stack in disorder."""
     start = stack.bits
     q = derived.posterior(y, search)
     settings = Settings(mode, fineness, _extent(q, fineness), search)
@@ -68,7 +68,7 @@ def write(stack: AnsStack, derived: Derived, y: Int32s, search: Search, fineness
 
 
 def read(stack: AnsStack, derived: Derived, settings: Settings, channels: tuple[int, int], size: ImageSize) -> Integers:
-    """The inverse of `write`: the stack is as it was before. channels: N and M. Raises `DamagedFile`."""
+    """Invert `write` and leave the stack as it was before. channels: N and M. Raises `DamagedFile`."""
     z_shape = (channels[0], *ceil_div(size, HYPER_STRIDE))
     y_shape = (channels[1], *ceil_div(size, LATENT_STRIDE))
     stack.expect_bits(math.prod(y_shape) * float(y_tables().least_bits.min()))
@@ -82,12 +82,12 @@ def read(stack: AnsStack, derived: Derived, settings: Settings, channels: tuple[
 
 
 def crc_of(integers: Integers) -> int:
-    """Of all that sender and receiver must agree on."""
+    """Return the CRC of all that sender and receiver must agree on."""
     return content_crc(*(integers[name] for name in ("z", "y", "mean", "log_variance")))
 
 
 def _extent(q: Gaussians, fineness: int) -> int:
-    """The least power of two that holds what q may draw, and a step of the grid."""
+    """Find the least power of two that holds what q may draw, and a step of the grid."""
     farthest = float((np.abs(q.mean) + REACH * q.deviation).max())
     return min(LARGEST, max(0, -fineness, math.ceil(math.log2(farthest))))
 
@@ -104,7 +104,7 @@ def _prior(derived: Derived, grid: Grid, z_shape: tuple[int, ...]) -> SharedRows
 def _tables_of_y(
     derived: Derived, entries: Int32s, grid: Grid, z_shape: tuple[int, ...], size: tuple[int, ...]
 ) -> tuple[Int32s, Int32s]:
-    """Table number and integer base of each y, (M, *size), given the entries of z."""
+    """Look up table number and integer base of each y, (M, *size), given the entries of z."""
     unit = 2.0 ** int(derived.parameters.network.fractions[0])
     z = (entries.reshape(z_shape) - grid.half) * grid.step
     on_inputs: NDArray[np.float64] = np.rint(z * unit) / unit

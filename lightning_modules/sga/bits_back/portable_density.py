@@ -22,7 +22,10 @@ Float64s = NDArray[np.float64]
 
 
 class PortableDensity(NamedTuple):
-    """matrices: (N, d, c) > 0, biases: (N, d, 1), factors: (N, d, 1) in (-1, 1), layer by layer; float64."""
+    """The cumulative networks of N channels, layer by layer, in float64.
+
+    matrices: (N, d, c) > 0. biases: (N, d, 1). factors: (N, d, 1) in (-1, 1).
+    """
 
     matrices: tuple[Float64s, ...]
     biases: tuple[Float64s, ...]
@@ -30,7 +33,7 @@ class PortableDensity(NamedTuple):
 
     @classmethod
     def of(cls, bottleneck: EntropyBottleneck) -> PortableDensity:
-        """From trained weights, on the machine that exports the model."""
+        """Export trained weights, on the machine that makes the model."""
         with torch.no_grad():
             return cls(
                 tuple(F.softplus(matrix.double()).cpu().numpy() for matrix in bottleneck.matrices),
@@ -39,18 +42,18 @@ class PortableDensity(NamedTuple):
             )
 
     def cdf(self, values: Float64s) -> Float64s:
-        """(K,) -> (N, K)."""
+        """Compute the CDF of every channel, (N, K), at values (K,)."""
         logits, _, _ = self._logits(np.broadcast_to(values, (len(self.biases[0]), len(values))))
         return sigmoid(logits)
 
     def surprise_slope(self, values: Float64s) -> Float64s:
-        """d/dz of -ln p(z), (N, K) -> same: (2 S(f) - 1) f' - f'' / f', f the logits of the CDF."""
+        """Compute d/dz of -ln p(z), (N, K): (2 S(f) - 1) f' - f'' / f', f the logits of the CDF."""
         logits, slope, curvature = self._logits(values)
         found: Float64s = (2.0 * sigmoid(logits) - 1.0) * slope - curvature / slope
         return found
 
     def _logits(self, values: Float64s) -> tuple[Float64s, Float64s, Float64s]:
-        """(N, K) -> logits and their first two derivatives."""
+        """Compute logits and their first two derivatives, (N, K) each."""
         units = [(values, np.ones_like(values), np.zeros_like(values))]
         for k, matrix in enumerate(self.matrices):
             units = [self._unit(units, matrix[:, d], self.biases[k][:, d]) for d in range(matrix.shape[1])]
@@ -62,7 +65,7 @@ class PortableDensity(NamedTuple):
     def _unit(
         units: list[tuple[Float64s, Float64s, Float64s]], weights: Float64s, bias: Float64s
     ) -> tuple[Float64s, Float64s, Float64s]:
-        """weights: (N, c) of one unit of the next layer; bias: (N, 1)."""
+        """Evaluate one unit of the next layer. weights: (N, c). bias: (N, 1)."""
         total, first, second = (weights[:, :1] * part for part in units[0])
         for c in range(1, len(units)):
             total, first, second = (
@@ -79,7 +82,7 @@ class PortableDensity(NamedTuple):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> PortableDensity:
-        """The inverse of `state`; KeyError when a layer is missing."""
+        """Invert `state`. Raises `KeyError` when a layer is missing."""
         counts = {name: sum(key.startswith(f"{name}.") for key in state) for name in cls._fields}
         layers = {name: tuple(state[f"{name}.{k}"].numpy() for k in range(n)) for name, n in counts.items()}
         if not counts["matrices"] == counts["biases"] == counts["factors"] + 1 > 1:
@@ -88,7 +91,7 @@ class PortableDensity(NamedTuple):
 
 
 def _bent(value: Float64s, first: Float64s, second: Float64s, factor: Float64s) -> tuple[Float64s, Float64s, Float64s]:
-    """v + factor tanh(v), with derivatives."""
+    """Compute v + factor tanh(v), with derivatives."""
     curve = tanh(value)
     rise = factor * (1.0 - curve * curve)
     return value + factor * curve, first * (1.0 + rise), second * (1.0 + rise) - 2.0 * rise * curve * first * first

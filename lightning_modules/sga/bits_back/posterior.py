@@ -1,4 +1,4 @@
-"""q(z | y_hat) as sender and receiver both find it, to the last bit: the encoder network's answer, made better.
+"""The posterior q(z | y_hat), found alike by sender and receiver to the last bit: h_a's answer, improved.
 
     mean, log_variance = h_a(y_hat)                                        an integer network
     at each step:  z = mean + exp(log_variance / 2) noise                  noise: a counter-based generator, by step
@@ -51,14 +51,14 @@ MOST_STEPS = 20000
 
 
 class Search(NamedTuple):
-    """How q is found from h_a's answer. steps: of the optimizer, 0 for none. rate: its step size in `RATE_UNIT`."""
+    """The search for q from h_a's answer. steps: of the optimizer, 0 for none. rate: its step size in `RATE_UNIT`."""
 
     steps: int
     rate: int
 
 
 class Gaussians(NamedTuple):
-    """(N, h, w) each, float64."""
+    """Independent Gaussians, one for each element of z: (N, h, w) each, float64."""
 
     mean: Float64s
     log_variance: Float64s
@@ -69,9 +69,10 @@ class Gaussians(NamedTuple):
 
 
 class Posterior:
-    """From y_hat, (M, h, w) integers, to q. answer: that of the machine which exported the model; None: computed here.
+    """The way from y_hat, (M, h, w) integers, to q.
 
-    Raises CodingError when this machine computes another one.
+    answer: the known answer of the machine that exported the model; None: computed here. Raises `CodingError` when this
+    machine computes another one.
     """
 
     def __init__(
@@ -94,14 +95,14 @@ class Posterior:
         return self._refined(y, q, search) if search.steps else q
 
     def amortized(self, y: Int32s) -> Gaussians:
-        """h_a's own answer."""
+        """Return h_a's own answer."""
         fraction = int(self.h_a.fractions[0])
         found = self.h_a(torch.from_numpy(y[None].astype(np.float64)) * 2.0**fraction)[0].numpy()
         mean, log_variance = np.split(found * 2.0**-POSTERIOR_BITS, 2)
         return Gaussians(mean, np.clip(log_variance, LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE))
 
     def _refined(self, y: Int32s, q: Gaussians, search: Search) -> Gaussians:
-        """Adam, whose random numbers and bias corrections depend on the step alone."""
+        """Improve q by Adam, whose random numbers and bias corrections depend on the step alone."""
         y_hat, rate = y.astype(np.float64), search.rate * RATE_UNIT
         state = np.stack(q)
         average, square = np.zeros_like(state), np.zeros_like(state)
@@ -117,7 +118,7 @@ class Posterior:
         return Gaussians(*state)
 
     def slope(self, y_hat: Float64s, q: Gaussians, epsilon: Float64s) -> Float64s:
-        """(2, N, h, w) gradient of the net rate, in nats, with respect to mean and log_variance, for one noise.
+        """Compute the gradient of the net rate in nats, (2, N, h, w), by mean and log_variance, for one noise.
 
         The entropy of q is known, so that ln q(z) adds -1/2 to each log_variance without any noise.
         """
@@ -127,7 +128,7 @@ class Posterior:
         return np.stack([by_z, 0.5 * (by_z * spread) - 0.5])
 
     def _slope_of_y(self, y_hat: Float64s, z: Float64s) -> Float64s:
-        """d/dz of -ln P(y_hat | z)."""
+        """Compute d/dz of -ln P(y_hat | z)."""
         unit = 2.0 ** int(self.h_s.fractions[0])
         integers = np.clip(np.rint(z * unit), -LIMIT, LIMIT - 1)
         passed = self.gradient.forward(torch.from_numpy(integers[None]))
@@ -140,7 +141,7 @@ class Posterior:
         return self.gradient.backward(passed, (gradient * units)[None])[0] * unit
 
     def _answer(self, gradient: ExactGradient) -> int:
-        """CRC-32 of what a fixed y_hat leads to, in 2^-20, and of a table of the density."""
+        """Compute the CRC-32 of what a fixed y_hat leads to, in 2^-20, and of a table of the density."""
         self.gradient = gradient
         channels = self.h_s.fractions[-1].numel() // 2
         count = np.arange(channels * 7 * 5, dtype=np.int64)
@@ -155,12 +156,12 @@ class Posterior:
 
 @functools.cache
 def _levels() -> Float64s:
-    """(NOISE_LEVELS,) equally likely values, symmetric, of variance 1 within 1e-3: a Gaussian in steps."""
+    """Return (NOISE_LEVELS,) equally likely values, symmetric, of variance 1 within 1e-3: a Gaussian in steps."""
     return normal_quantiles(NOISE_LEVELS)
 
 
 def noise(step: int, shape: tuple[int, ...]) -> Float64s:
-    """Standard normal numbers that are a function of the step and of the place: Philox4x64, counter = step * 2^32."""
+    """Draw standard normal numbers as a function of step and place alone: Philox4x64, counter = step * 2^32."""
     count = math.prod(shape)
     words = np.random.Philox(key=NOISE_SEED, counter=step << 32).random_raw(-(-count // 4))
     sixteens = words.astype("<u8").view("<u2")[:count]

@@ -1,4 +1,4 @@
-"""Sections to integers: single pictures, those that carry a payload, and chains, last picture first."""
+"""The reading of sections to integers: single pictures, those that carry a payload, and chains, last picture first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightning_modules.sga.bits_back.settings import Mode, Settings, split
 
 
 class File:
-    """One picture's section, taken apart. Raises `DamagedFile`."""
+    """One picture's section in its parts. Raises `DamagedFile` for a section that has none."""
 
     def __init__(self, sections: Sequence[Section], size: ImageSize) -> None:
         if len(sections) != 1:
@@ -29,13 +29,13 @@ class File:
 
 
 class Reader:
-    """Reads the files of one model. channels: its N and M."""
+    """A reader of the files of one model. channels: its N and M."""
 
     def __init__(self, derived: Derived, channels: tuple[int, int]) -> None:
         self.derived, self.channels = derived, channels
 
     def read_each(self, files: Sequence[tuple[Sequence[Section], ImageSize]]) -> list[Integers | CodingError]:
-        """Each file's integers, or what is wrong with it. The files of a chain are needed all at once."""
+        """Read each file's integers, or what is wrong with it. The files of a chain are needed all at once."""
         found: dict[int, Integers | CodingError] = {}
         chains: dict[int, dict[int, File]] = {}
         for number, (sections, size) in enumerate(files):
@@ -63,7 +63,7 @@ class Reader:
         return {**integers, CARRIED: np.frombuffer(data[:length], dtype=np.uint8)}
 
     def _chain(self, members: dict[int, File]) -> dict[int, Integers | CodingError]:
-        """The members by number -> each one's integers; a fault anywhere is a fault of all."""
+        """Read each member's integers by its number; a fault anywhere is a fault of all."""
         try:
             stack = joined([Share(file.settings.link, file.words) for file in members.values()])
             found: dict[int, Integers | CodingError] = {}

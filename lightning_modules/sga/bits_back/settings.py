@@ -1,4 +1,4 @@
-"""What the section of a bits-back file says before its coded words: how z was coded, and what was there first."""
+"""The header of a bits-back section, before its coded words: how z was coded, and where initial bits come from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LENGTH = struct.Struct("<I")
 
 
 class Mode(IntEnum):
-    """Where the initial bits come from."""
+    """The source of the initial bits."""
 
     SINGLE = 0
     """The seeded generator, for this picture alone."""
@@ -32,8 +32,9 @@ class Mode(IntEnum):
 
 
 class Settings(NamedTuple):
-    """fineness: z lies on multiples of 2^-fineness. extent: within +-2^extent. link: its place, if it is of a chain.
+    """The settings that a receiver needs.
 
+    fineness: z lies on multiples of 2^-fineness. extent: within +-2^extent. link: its place, if it is of a chain.
     payload_bytes: length of the payload, if there is one.
     """
 
@@ -60,7 +61,7 @@ class Settings(NamedTuple):
 
 
 def split(payload: bytes) -> tuple[Settings, bytes]:
-    """Settings, and the coded words behind them. Raises `DamagedFile`."""
+    """Split a section into its header and the coded words behind it. Raises `DamagedFile`."""
     if len(payload) < _FIXED.size + _SMALLEST_STACK:
         raise damaged("a bits-back section is cut off")
     mode, grid, steps, rate = _FIXED.unpack_from(payload)

@@ -1,4 +1,4 @@
-"""Pictures to sections: where their initial bits come from, and what is left of them in which file.
+"""The ways from pictures to sections, which differ in where initial bits come from and which file keeps which words.
 
 A chain is one stack. The words that coding a picture leaves below all later pops are final; they, and only they, are in
 its file, so that the files together are the stack. The last one holds the state as well.
@@ -19,14 +19,14 @@ from lightning_modules.sga.bits_back.settings import Mode
 
 
 class Picture(NamedTuple):
-    """write: puts it onto a stack, z with a step of 2^-fineness, in a mode. symbols: number of its z."""
+    """A picture to code. write: pushes it onto a stack, z in steps of 2^-fineness, in a mode. symbols: number of z."""
 
     write: Callable[[AnsStack, int, Mode], Written]
     symbols: int
 
 
 def single(picture: Picture, fineness: int) -> Coded:
-    """Under as many seeded words as its pops take: the honest price of one picture."""
+    """Code one picture under as many seeded words as its pops take: the honest price of one picture."""
     stack = bits_back.stack_of(bits_back.seeded_bytes(bits_back.most_words(picture.symbols)))
     initial = stack.bits
     written = picture.write(stack, fineness, Mode.SINGLE)
@@ -35,7 +35,7 @@ def single(picture: Picture, fineness: int) -> Coded:
 
 
 def with_payload(picture: Picture, fineness: int, data: bytes) -> Coded:
-    """Under the user's data, padded to whole words. Raises `TooFewBits`."""
+    """Code one picture under the user's data, padded to whole words. Raises `TooFewBits`."""
     stack = bits_back.stack_of(data + bytes(-len(data) % 4))
     initial = stack.bits
     written = picture.write(stack, fineness, Mode.PAYLOAD)
@@ -44,7 +44,7 @@ def with_payload(picture: Picture, fineness: int, data: bytes) -> Coded:
 
 
 def chained(pictures: Sequence[Picture], first: int, others: int) -> list[Coded]:
-    """One after the other onto one stack; only the first takes seeded words. first, others: their fineness."""
+    """Code pictures one after the other onto one stack; only the first takes seeded words. first, others: fineness."""
     words = sum(bits_back.most_words(picture.symbols) for picture in pictures)
     stack = bits_back.stack_of(bits_back.seeded_bytes(words))
     initial, all_written = stack.bits, []
