@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tests.command_line import COMPRESS, DECOMPRESS, refuse, report, succeed
+from tests.harness.command_line import COMPRESS, DECOMPRESS, refuse, report, succeed
 
 pytestmark = pytest.mark.faults
 

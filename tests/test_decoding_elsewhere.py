@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.command_line import COMPRESS, DECOMPRESS, report, succeed
+from tests.harness.command_line import COMPRESS, DECOMPRESS, report, succeed
 
 NAMES = ("0.png", "1.png", "2.png", "3.png", "other size.png")
 

@@ -17,7 +17,7 @@ import pytest
 import skimage
 from PIL import Image
 
-from tests.command_line import COMPRESS, DECOMPRESS, report, second_rank, start, succeed
+from tests.harness.command_line import COMPRESS, DECOMPRESS, report, second_rank, start, succeed
 
 pytestmark = pytest.mark.faults
 
@@ -202,7 +202,7 @@ FATES = (
 def test_kill_9_at_random_moments_of_a_shared_job(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    from tests import forked_job
+    from tests.harness import forked_job
 
     folder, rng = crops(tmp_path / "pictures", 16, 80), random.Random(0)
     names = {path.name for path in folder.iterdir()}

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import pytest
 from hydra import compose, initialize_config_dir
 
-from tests.command_line import REPOSITORY
-from tests.named_rooms import NEIGHBOURS, all_rooms, is_one_room, rooms_composed, rooms_named
+from tests.harness.command_line import REPOSITORY
+from tests.harness.named_rooms import NEIGHBOURS, all_rooms, is_one_room, rooms_composed, rooms_named
 
 HOUSE = ("lightning_modules", "datamodules", "callbacks")
 OUTSIDE = ("run", "tests", "benchmarks")

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from lightning_modules.launch.errors import explain
-from tests.command_line import REPOSITORY, succeed
-from tests.command_line import run as run_command
+from tests.harness.command_line import REPOSITORY, succeed
+from tests.harness.command_line import run as run_command
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
 
 RAY_INIT = "hydra.launcher.ray.init"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lightning_modules.launch.building import ComposedRun
 from lightning_modules.launch.paths import CONF
-from tests.command_line import COMPRESS, refuse, report, succeed
+from tests.harness.command_line import COMPRESS, refuse, report, succeed
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
 
 CONFIGURATIONS = {

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lightning_modules.metrics.psnr import psnr
-from tests.command_line import run
+from tests.harness.command_line import run
 
 HERE = Path(__file__).parent / "outside_room"
 TRUSTED = "trust=[mylab]"

@@ -23,7 +23,7 @@ from datamodules.source_images import read_source
 from lightning_modules.errors import CodingError
 from lightning_modules.folder_jobs.folder_job import CHANGED, FolderJob
 from lightning_modules.records import Failure
-from tests.command_line import COMPRESS, DECOMPRESS, REPOSITORY, refuse, report, run, start, succeed
+from tests.harness.command_line import COMPRESS, DECOMPRESS, REPOSITORY, refuse, report, run, start, succeed
 
 pytestmark = pytest.mark.faults
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lightning_modules.launch.program import list_inputs
-from tests.command_line import refuse, succeed
+from tests.harness.command_line import refuse, succeed
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.command_line import (
+from tests.harness.command_line import (
     COMPRESS,
     DECOMPRESS,
     kill_after_an_epoch,

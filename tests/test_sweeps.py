@@ -23,8 +23,8 @@ from PIL import Image
 from lightning_modules.launch.paths import CONF
 from lightning_modules.launch.resolvers import once
 from lightning_modules.launch.sweep_launcher import same_for_all
-from tests.command_line import run as run_command
-from tests.command_line import start, succeed
+from tests.harness.command_line import run as run_command
+from tests.harness.command_line import start, succeed
 from tests.lightning_modules.sga.small_refinement import crop_of_photograph
 
 STUDIES = sorted(path.stem for path in CONF.glob("experiment/study_*.yaml"))

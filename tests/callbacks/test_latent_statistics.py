@@ -20,9 +20,9 @@ from lightning_modules.checkpoints.checkpoint import PACKAGED
 from lightning_modules.checkpoints.packaged_model import load_model
 from lightning_modules.codec import Codec
 from lightning_modules.hyperprior.codec import HyperpriorCodec
+from tests.harness.wandb_records import read_run
 from tests.lightning_modules.rec.small_codecs import lossy_codec, picture
 from tests.lightning_modules.sic.small_networks import small_codec
-from tests.wandb_records import read_run
 
 PICTURES = [picture(size, 80, size) for size in (64, 70, 90)]
 

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
 from callbacks.logged_files import REPORT, curve_points, log_model, log_report
-from tests.wandb_records import WandbRun, read_run
+from tests.harness.wandb_records import WandbRun, read_run
 
 FACTS = {
     "name": "mine", "codec": "A", "hyperparameters": {"N": 8}, "parameters": 3, "complexity": {}, "fingerprint": "1a2b",

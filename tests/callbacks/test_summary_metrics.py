@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import succeed
-from tests.wandb_records import read_run
+from tests.harness.command_line import succeed
+from tests.harness.wandb_records import read_run
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from lightning_modules.hyperprior.scale_codec import ScaleHyperpriorCodec
 from lightning_modules.launch.building import ComposedRun
 from lightning_modules.launch.paths import CONF
 from lightning_modules.tasks.models import codec_classes
-from tests.command_line import refuse, succeed
+from tests.harness.command_line import refuse, succeed
 from tests.lightning_modules.sic.official_file import official_state
 from tests.lightning_modules.sic.small_networks import small_networks
 

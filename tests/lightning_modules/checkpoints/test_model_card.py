@@ -20,7 +20,7 @@ from lightning_modules.codec import Codec
 from lightning_modules.coding.picture import model_fingerprint
 from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from tests.command_line import succeed
+from tests.harness.command_line import succeed
 
 HEAD = "name,status,height,width,bytes,bpp,bpp_estimated,psnr,ms_ssim,encode_seconds,decode_seconds,error,lmbda,loss"
 TABLE = f"{HEAD}\na.png,ok,8,8,8,1.0,0.9,30.0,0.9,1,1,,0.01,2\nb.png,ok,8,8,24,3.0,2.7,20.0,0.7,1,1,,0.01,2\n"

@@ -14,7 +14,7 @@ from lightning_modules.checkpoints.weight_catalogue import USES, WeightCatalogue
 from lightning_modules.errors import CodingError
 from lightning_modules.metrics import lpips
 from lightning_modules.metrics.lpips import published_weights
-from tests.command_line import refuse
+from tests.harness.command_line import refuse
 
 
 @pytest.fixture

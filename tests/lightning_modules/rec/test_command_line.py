@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lightning_modules.checkpoints.packaged_model import save_model
-from tests.command_line import DECOMPRESS, refuse, report, run, succeed
+from tests.harness.command_line import DECOMPRESS, refuse, report, run, succeed
 from tests.lightning_modules.rec.small_codecs import lossless_codec, lossy_codec, picture
 
 SIZES = {"a.png": (32, 32), "b/odd.png": (33, 47), "gray.png": (20, 16)}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.command_line import DECOMPRESS, report, succeed
+from tests.harness.command_line import DECOMPRESS, report, succeed
 from tests.lightning_modules.sga.small_refinement import saved_crops
 
 SGA_SSL = ("task=compress", "experiment=sga_ssl", "ckpt=demo", "inference.steps=12", "inference.evaluate_every=6")

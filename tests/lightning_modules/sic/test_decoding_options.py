@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 from lightning_modules.coding.shared_randomness import philox4x32
 from lightning_modules.errors import CodingError
 from lightning_modules.sic.decoding_options import Address, Reading, draws, least_detail, random_detail
-from tests.command_line import REPOSITORY
+from tests.harness.command_line import REPOSITORY
 
 
 def test_a_draw_is_the_generators_word_of_its_place() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lightning_modules.checkpoints.packaged_model import save_model
 from lightning_modules.coding.container import section_ends
-from tests.command_line import report, run, succeed
+from tests.harness.command_line import report, run, succeed
 from tests.lightning_modules.sic.small_networks import SIZES, small_codec
 
 NAMES = ("a.png", "b/c.png")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.command_line import kill_after_an_epoch, refuse, succeed
+from tests.harness.command_line import kill_after_an_epoch, refuse, succeed
 
 TINY = ("debug=tiny", "logger=csv")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.command_line import DECOMPRESS, report, run, succeed
+from tests.harness.command_line import DECOMPRESS, report, run, succeed
 from tests.lightning_modules.sga.small_refinement import saved_crops
 
 COMPRESS = ("task=compress", "experiment=bb_no_sga", "ckpt=demo", "inference.steps=2", "logger=none")

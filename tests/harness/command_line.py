@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 COMPRESS = ("task=compress", "experiment=hyperprior", "logger=none")
 DECOMPRESS = ("task=decompress", "logger=none")
 
