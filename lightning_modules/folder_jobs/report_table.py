@@ -41,8 +41,8 @@ def _total(rows: Sequence[Row], column: str) -> str:
     counted = [row for row in rows if row.get(column) is not None]
     weights = [row["height"] * row["width"] if column.startswith("bpp") else 1 for row in counted]
     mean = sum(row[column] * weight for row, weight in zip(counted, weights, strict=True)) / sum(weights)
-    errors = [row.get(column + ERROR) for row in counted]
-    if None in errors:
+    errors = [row[column + ERROR] for row in counted if row.get(column + ERROR) is not None]
+    if len(errors) < len(counted):
         return f"{column} of {len(counted)} pictures: {mean:.5f}"
     error = math.hypot(*(error * weight for error, weight in zip(errors, weights, strict=True))) / sum(weights)
     return f"{column} of {len(counted)} pictures: {mean:.5f}, standard error {error:.5f}"
