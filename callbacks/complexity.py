@@ -55,7 +55,7 @@ def frozen(codec: Codec) -> Iterator[None]:
 @torch.inference_mode(False)  # the counter hooks into autograd, which inference mode has none of
 @torch.no_grad()
 def count(codec: Codec, side: int, device: torch.device) -> dict[str, float] | None:
-    """Of convolutions and matrix products, as they are executed; None for a codec that cannot code such a picture.
+    """Count what convolutions and matrix products multiply; None for a codec that cannot code such a picture.
 
     The encoder's number has what the receiver computes, too, in order to know what it knows.
     """

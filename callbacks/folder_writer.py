@@ -55,7 +55,7 @@ class FolderWriter(L.Callback):
         self._take(outputs)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """What the module has waited with, for a file that never came."""
+        """Take what the module has waited with, for a file that never came."""
         del trainer
         self._take(pl_module.unfinished())
 

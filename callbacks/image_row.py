@@ -10,7 +10,7 @@ from lightning_modules.records import PICTURES_IN_FILE, CodedImage, DecodedImage
 
 
 def coded_row(image: CodedImage) -> dict[str, Any]:
-    """Size, rates, times, and the quality of what the file decodes to; None where that is not defined."""
+    """Return size, rates, times, and the quality of what the file decodes to; None where that is not defined."""
     height, width = image.x.shape[-2:]
     quality = image_quality(image.x, image.x_hat, image.format)
     rates = image_rates(image)
@@ -30,12 +30,12 @@ def coded_row(image: CodedImage) -> dict[str, Any]:
 
 
 def _company(image: CodedImage) -> dict[str, Any]:
-    """How many pictures the file holds, where it holds several."""
+    """Return how many pictures the file holds, where it holds several."""
     return {} if image.share is None or image.chain is None else {PICTURES_IN_FILE: image.chain.length}
 
 
 def decoded_row(image: DecodedImage) -> dict[str, Any]:
-    """What a receiver knows: size, rate and time."""
+    """Return what a receiver knows: size, rate and time."""
     height, width = image.x_hat.shape[-2:]
     return {
         "height": height,
@@ -47,6 +47,6 @@ def decoded_row(image: DecodedImage) -> dict[str, Any]:
 
 
 def decoded_pack_row(pack: DecodedPack) -> dict[str, Any]:
-    """The same of a file of several pictures, which has no size of its own."""
+    """Return the same of a file of several pictures, which has no size of its own."""
     pixels = sum(picture.x_hat.shape[-2] * picture.x_hat.shape[-1] for picture in pack.pictures)
     return {"bytes": pack.num_bytes, "bpp": 8 * pack.num_bytes / pixels, "decode_seconds": pack.decode_seconds}

@@ -33,7 +33,7 @@ class MemoryLayout(L.Callback):
                 network.compile(dynamic=False)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """What is tested and coded next is computed as in every other run."""
+        """Put the layout back: what is tested and coded next is computed as in every other run."""
         del trainer
         pl_module.to(memory_format=torch.contiguous_format)
         for network in _networks(pl_module):

@@ -34,6 +34,6 @@ def coloured(values: Tensor, most: float) -> Tensor:
 
 
 def _owners(side: int, count: int) -> Tensor:
-    """Of each of `side` pixels in a row: which of the `count` positions, a power of two pixels apart, it belongs to."""
+    """Return which of `count` positions, a power of two pixels apart, each of `side` pixels in a row belongs to."""
     stride = 2 ** math.ceil(math.log2(side / count)) if side > count else 1
     return (torch.arange(side) // stride).clamp(max=count - 1)

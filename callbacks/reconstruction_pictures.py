@@ -73,13 +73,13 @@ def _(logger: WandbLogger, picture: Picture) -> None:
 
 
 def is_milestone(trainer: L.Trainer) -> bool:
-    """Whether the epoch's number is a power of two, or the training ends with it."""
+    """Return whether the epoch's number is a power of two, or the training ends with it."""
     epoch = trainer.current_epoch + 1
     return epoch.bit_count() == 1 or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
 
 
 def is_shown(trainer: L.Trainer) -> bool:
-    """Whether this process is to log what the pictures of this validation look like."""
+    """Return whether this process is to log what the pictures of this validation look like."""
     return bool(trainer.is_global_zero and trainer.loggers and not trainer.sanity_checking and is_milestone(trainer))
 
 

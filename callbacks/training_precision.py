@@ -32,14 +32,14 @@ class TrainingPrecision(MixedPrecision):
 
 
 def multiplies_bfloat16(accelerator: str) -> bool:
-    """Whether this machine has instructions for it: elsewhere it is emulated, and slower than float32."""
+    """Return whether this machine has instructions for it: elsewhere it is emulated, and slower than float32."""
     if accelerator == "gpu" and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return accelerator == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 def quickest_precision(accelerator: str) -> dict[str, object]:
-    """What `auto` means on this machine, as arguments of `lightning.Trainer`. accelerator: cpu or gpu."""
+    """Return what `auto` means on this machine, as arguments of `lightning.Trainer`. accelerator: cpu or gpu."""
     if not multiplies_bfloat16(accelerator):
         return {"precision": "32-true"}
     return {"plugins": [TrainingPrecision("cuda" if accelerator == "gpu" else "cpu")]}

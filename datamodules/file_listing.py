@@ -28,7 +28,7 @@ def list_images(root: str | Path, remedy: str = GIVE_INPUT) -> list[Path]:
 
 
 def list_bitstreams(root: str | Path, remedy: str = GIVE_INPUT) -> list[Path]:
-    """As `list_images`, for `.lpc` files."""
+    """List, as `list_images` does, `.lpc` files."""
     return _list(Path(root), lambda path: path.suffix.lower() == ".lpc", "no .lpc file", remedy)
 
 

@@ -58,7 +58,7 @@ _FILE_FAULTS = {
 
 
 def is_image_name(path: str | Path) -> bool:
-    """Whether a file of this name, in a listed folder, is meant to be a picture."""
+    """Return whether a file of this name, in a listed folder, is meant to be a picture."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
@@ -73,7 +73,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[Tensor, 
 
 
 def read_pixels(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[Tensor, PixelFormat]:
-    """As `read_image`, with the picture as uint8 (3, H, W): four times smaller, for caches and crops."""
+    """Read as `read_image` does, with the picture as uint8 (3, H, W): four times smaller, for caches and crops."""
     path = Path(path)
     try:
         image = _decode(path, max_pixels)

@@ -91,7 +91,7 @@ class ImageFolder(RankedPictures):
         )
 
     def val_dataloader(self) -> Sequence[DataLoader[SourceImage | Failure]]:
-        """Of fewer pictures than ranks each comes several times, all equally often: a rank with none waits forever."""
+        """Repeat fewer pictures than ranks, all equally often: a rank with none waits forever."""
         return [self._sources("val", self.val, None, least=self.world_size)] if self.val else []
 
     def test_dataloader(self) -> DataLoader[SourceImage | Failure]:
@@ -120,7 +120,7 @@ class ImageFolder(RankedPictures):
 
 
 def roots_of(value: Roots) -> list[Path]:
-    """One folder or file, or several, as a list."""
+    """Return one folder or file, or several, as a list."""
     return [Path(value)] if isinstance(value, (str, Path)) else [Path(root) for root in value or ()]
 
 

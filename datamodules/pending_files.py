@@ -63,7 +63,7 @@ class Batches(Generic[Record]):
         return self.files.items
 
     def __len__(self) -> int:
-        """As of `PendingFiles`."""
+        """Return the number of files, as `PendingFiles` does: batches may be fewer."""
         return len(self.files)
 
     def __iter__(self) -> Iterator[list[Record]]:
@@ -80,5 +80,5 @@ class Batches(Generic[Record]):
 
 
 def _pixels_of(record: object) -> int:
-    """Of a picture; a file that is not decoded yet counts for nothing."""
+    """Return the pixels of a picture; a file that is not decoded yet counts for nothing."""
     return record.x.shape[-2] * record.x.shape[-1] if isinstance(record, SourceImage) else 0

@@ -68,7 +68,7 @@ class PictureSet(RankedPictures):
         return self.training_loader(DrawnPictures(self.pictures("train"), seed=self.seed, mirrored=self.mirrored))
 
     def val_dataloader(self) -> Sequence[DataLoader[SourceImage | Failure]]:
-        """Of fewer pictures than ranks each comes several times, all equally often: a rank with none waits forever."""
+        """Repeat fewer pictures than ranks, all equally often: a rank with none waits forever."""
         return [self._records(self.val_limit, None, least=self.world_size)]
 
     def test_dataloader(self) -> DataLoader[SourceImage | Failure]:

@@ -64,7 +64,7 @@ def record_loader(
     num_workers: int,
     batch_size: int | None,
 ) -> DataLoader[SourceImage | Failure]:
-    """As `source_loader`, for records from anywhere."""
+    """Return a loader as `source_loader` does, for records from anywhere."""
     return DataLoader(
         records,
         sampler=RankShare(num_records, rank, world_size),

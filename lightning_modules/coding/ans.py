@@ -160,7 +160,7 @@ class AnsStack:
         return entries
 
     def is_exhausted(self) -> bool:
-        """Whether more was popped than was there. It stays so: popping never raises the state."""
+        """Return whether more was popped than was there. It stays so: popping never raises the state."""
         words, state = self._coder.pos()
         return words == 0 and state < BOTTOM
 
@@ -172,7 +172,7 @@ class AnsStack:
 
     @property
     def bits(self) -> float:
-        """What is on the stack: 32 for each word below the state, and the logarithm of that."""
+        """Return the bits on the stack: 32 for each word below the state, and the logarithm of that."""
         words, state = self._coder.pos()
         return 32.0 * words + math.log2(state)
 
@@ -268,7 +268,7 @@ class StackReader:
             self.fault = error
 
     def pop(self, indices: NDArray[np.integer], tables: CodingTables) -> NDArray[np.int32]:
-        """As `AnsStack.pop`; zeros when that fails."""
+        """Pop as `AnsStack.pop` does; zeros when that fails."""
         try:
             return self._stack.pop(indices, tables)
         except CodingError as error:

@@ -122,7 +122,7 @@ def spans(rows: Rows) -> Iterator[tuple[int, int]]:
 
 
 def bits(entries: Int32s, rows: Rows) -> float:
-    """What the stack spends on the entries, -log2(frequency / 2^24) in all."""
+    """Return the bits that the stack spends on the entries, -log2(frequency / 2^24) in all."""
     total = 0.0
     for start, stop in spans(rows):
         chosen = np.take_along_axis(rows.frequencies(start, stop), entries[start:stop, None].astype(np.int64), axis=1)

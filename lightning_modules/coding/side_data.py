@@ -84,7 +84,7 @@ def _sums(plane: Plane, filter_id: int) -> Plane:
 
 
 def inflate(payload: bytes, limit: int, what: str) -> bytes:
-    """What a whole zlib stream holds. Raises DamagedFile for anything else, or for more than `limit` bytes."""
+    """Return what a whole zlib stream holds. Raises DamagedFile for anything else, or for more than `limit` bytes."""
     decoder = zlib.decompressobj()
     try:
         data = decoder.decompress(payload, limit + 1)

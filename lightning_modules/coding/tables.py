@@ -92,7 +92,7 @@ class CodingTables:
         return least
 
     def bits(self, symbols: ArrayLike, indices: ArrayLike) -> Float64s:
-        """What the ANS stack spends on each symbol, -log2(frequency / 2^24), plus an escape's payload.
+        """Return the bits that the ANS stack spends on each symbol, -log2(frequency / 2^24), plus an escape's payload.
 
         symbols: integers of any shape, within int32. indices: their tables, same shape. Returns that shape.
         """

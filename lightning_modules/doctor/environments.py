@@ -35,7 +35,7 @@ class Environment:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """What can be set in a running process."""
+        """Set what can be set in a running process."""
         threads = torch.get_num_threads()
         precision = torch.get_float32_matmul_precision()
         with ExitStack() as stack:

@@ -136,7 +136,7 @@ def coded(codec: Codec, picture: Tensor) -> bytes:
 
 
 def integers_of(codec: Codec, files: Sequence[bytes]) -> list[Integers | CodingError]:
-    """Of files of one picture size."""
+    """Return the integers of files of one picture size."""
     bitstreams = [read(data) for data in files]
     return codec.read_integers([bitstream.sections for bitstream in bitstreams], bitstreams[0].image_size)
 

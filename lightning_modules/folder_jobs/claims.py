@@ -57,7 +57,7 @@ class Claims:
         raise AssertionError("unreachable")
 
     def settle(self, name: str) -> None:
-        """As the function `settle`, for a claim of this object."""
+        """Do as the function `settle`, for a claim of this object."""
         self.held.pop(name, None)
         settle(self.folder, name)
 
@@ -136,7 +136,7 @@ class Claims:
 
 
 def own_claim(folder: Path, name: str) -> dict[str, Any] | None:
-    """What this process noted when it claimed `name` (`time`, `source`); None if it holds no claim on it."""
+    """Return what this process noted when it claimed `name` (`time`, `source`); None if it holds no claim on it."""
     claims = [claim for claim in _read_all(folder, name) if claim.get("worker") == this_worker().label]
     return claims[-1] if claims else None
 

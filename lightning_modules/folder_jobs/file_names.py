@@ -30,7 +30,7 @@ def decoded_name(name: str) -> str:
 
 
 def same_name(name: str) -> str:
-    """Of a job whose outputs are files of its inputs' kind."""
+    """Name the output as its input: for a job whose outputs are of its inputs' kind."""
     return name
 
 
@@ -44,13 +44,13 @@ def source_of(path: Path) -> Source | None:
 
 
 def has_changed(source: Source | None, path: Path) -> bool:
-    """Whether an input is another one than the one coded. One that is gone is still the one coded."""
+    """Return whether an input is another one than the one coded. One that is gone is still the one coded."""
     now = source_of(path)
     return source is not None and now is not None and source != now
 
 
 def output_path(folder: Path, output_name: str) -> Path:
-    """Where an output goes; no `..`, absolute name or link leads out of `folder` (`CodingError`)."""
+    """Return where an output goes; no `..`, absolute name or link leads out of `folder` (`CodingError`)."""
     parts = PurePosixPath(output_name).parts
     root = Path(os.path.realpath(folder))
     parent = Path(os.path.realpath(root.joinpath(*parts[:-1])))
@@ -64,7 +64,7 @@ def output_path(folder: Path, output_name: str) -> Path:
 
 
 def has_size(folder: Path, output_name: str, size: int) -> bool:
-    """Whether that output is there, with this length."""
+    """Return whether that output is there, with this length."""
     try:
         return output_path(folder, output_name).stat().st_size == size
     except (OSError, CodingError):
@@ -72,7 +72,7 @@ def has_size(folder: Path, output_name: str, size: int) -> bool:
 
 
 def is_intact(folder: Path, output_name: str, size: int, crc32: int) -> bool:
-    """Whether that output is there, with this length and checksum."""
+    """Return whether that output is there, with this length and checksum."""
     try:
         return has_size(folder, output_name, size) and crc32_of(output_path(folder, output_name)) == crc32
     except (OSError, CodingError):

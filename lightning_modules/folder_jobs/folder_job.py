@@ -170,7 +170,7 @@ class FolderJob:
             raise self._refusal(self._state, error) from None
 
     def _is_done(self, row: Row, source: Source | None, journal: Journal) -> bool:
-        """Whether what an earlier process noted still holds: same settings, same input, output intact."""
+        """Return whether what an earlier process noted still holds: same settings, same input, output intact."""
         same = row["status"] != "failed" and row.get("key") == self.key and row.get("source") == source
         if not same or source is None or not is_whole(self.output, row, journal.latest):
             return False
@@ -270,7 +270,7 @@ class FolderJob:
             return Plan(0, 0)
 
     def rows(self, items: Sequence[Item]) -> list[Row]:
-        """The report's columns for each of `items`, in this order; `ok` and `skipped` are verified now.
+        """Return the report's columns for each of `items`, in this order; `ok` and `skipped` are verified now.
 
         Of other shards, only that they are there.
         """
@@ -333,7 +333,7 @@ class FolderJob:
 
     @cached_property
     def _history(self) -> Journal:
-        """As it was before this process finished anything."""
+        """Return the journal as it was before this process finished anything."""
         history = Journal(self._journal.folder)
         history.refresh()
         return history
@@ -372,6 +372,6 @@ class FolderJob:
 
 
 def _fault(row: Row) -> str:
-    """Why an item failed, its name first."""
+    """Say why an item failed, its name first."""
     name, error = printable(row["name"]), printable(row["error"])
     return error if error.startswith(name) else f"{name}: {error}"

@@ -83,7 +83,7 @@ class Journal:
         return outcomes
 
     def newest(self, name: str) -> Row | None:
-        """The last thing noted of a name: its outcome, or an output begun since, which may or may not be there."""
+        """Return the last thing noted of a name: its outcome, or an output begun since, there or not."""
         rows = [row for row in (self.latest.get(name), self.begun.get(name)) if row is not None]
         return max(rows, key=lambda row: float(row["time"]), default=None)
 
@@ -132,12 +132,12 @@ def _worker_of(writer: str) -> Worker | None:
 
 
 def _is_dead(writer: str) -> bool:
-    """Whether nothing can be appended to a journal file any more."""
+    """Return whether nothing can be appended to a journal file any more."""
     worker = _worker_of(writer)
     return worker is not None and is_alive(worker) is False
 
 
 def _is_living_peer(writer: str) -> bool:
-    """Whether a journal file belongs to another process that runs on this machine."""
+    """Return whether a journal file belongs to another process that runs on this machine."""
     worker = _worker_of(writer)
     return worker is not None and worker != this_worker() and is_alive(worker) is True

@@ -21,20 +21,20 @@ class Made(NamedTuple):
 
 
 def made_files(row: Row) -> list[Made]:
-    """Of one input that did not fail: its output, and others that came with it."""
+    """Return the output of one input that did not fail, and others that came with it."""
     first = Made(row["output"], row["size"], row["crc32"])
     return [first, *(Made(*one) for one in row.get("attached", []))]
 
 
 def links_of(row: Row, latest: Mapping[str, Row]) -> list[Row]:
-    """The rows of all inputs whose results are of use only together, as far as they are known; else the row itself."""
+    """Return the known rows of all inputs whose results are of use only together; else the row itself."""
     if "chain" not in row:
         return [row]
     return [other for other in latest.values() if other.get("chain") == row["chain"]]
 
 
 def is_whole(folder: Path, row: Row, latest: Mapping[str, Row]) -> bool:
-    """Whether its output is intact, and that of every other file of its chain, without which it is of no use.
+    """Return whether its output is intact, and that of every other file of its chain, without which it is of no use.
 
     The pictures of a pack are such a chain in one file. latest: rows by name.
     """
@@ -45,7 +45,7 @@ def is_whole(folder: Path, row: Row, latest: Mapping[str, Row]) -> bool:
 
 
 def all_intact(folder: Path, rows: Sequence[Row]) -> bool:
-    """Whether all that was made is there with its checksum; a file of several rows is read once."""
+    """Return whether all that was made is there with its checksum; a file of several rows is read once."""
     return all(is_intact(folder, *made) for made in {made for row in rows for made in made_files(row)})
 
 

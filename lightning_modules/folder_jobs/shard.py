@@ -23,7 +23,7 @@ class Shard(NamedTuple):
     total: int
 
     def holds(self, name: str) -> bool:
-        """Whether the file of that name, its path in the folder, is one of this part."""
+        """Return whether the file of that name, its path in the folder, is one of this part."""
         digest = hashlib.sha256(os.fsencode(name)).digest()
         return int.from_bytes(digest[:8], "big") % self.total == self.place
 

@@ -34,7 +34,7 @@ class SweepRecord(NamedTuple):
 
     @classmethod
     def of(cls, words: Sequence[str]) -> SweepRecord:
-        """A sweep that this process begins."""
+        """Return the record of a sweep that this process begins."""
         return cls([word for word in words if word not in MULTIRUN], str(Path.cwd()), this_worker().label)
 
     def write(self, sweep: Path) -> None:
@@ -42,11 +42,11 @@ class SweepRecord(NamedTuple):
         write_atomically(sweep / SWEEP_NAME, json.dumps(self._asdict(), indent=2).encode())
 
     def is_same(self, other: SweepRecord) -> bool:
-        """Whether both ask for the same jobs."""
+        """Return whether both ask for the same jobs."""
         return (_what(self.words), self.folder) == (_what(other.words), other.folder)
 
     def is_alive(self) -> bool | None:
-        """Whether its process runs; None where that cannot be seen, on another machine."""
+        """Return whether its process runs; None where that cannot be seen, on another machine."""
         return is_alive(Worker.from_label(self.worker))
 
 
@@ -75,7 +75,7 @@ def begin(sweep: Path, words: Sequence[str], is_named: bool) -> Path:
 
 
 def unfinished(parent: Path, wanted: SweepRecord) -> Path | None:
-    """The newest sweep in `parent` of the same command that did not end well, and that nobody is at."""
+    """Return the newest sweep in `parent` of the same command that did not end well, and that nobody is at."""
     found = [(path.parent, record) for path in parent.glob(f"*/{SWEEP_NAME}") if (record := read(path.parent))]
     open_ones = [
         sweep
@@ -94,7 +94,7 @@ class Begun(NamedTuple):
 
 
 def begun_by(words: Sequence[str]) -> Begun | None:
-    """What `resume=FOLDER` among `words` stands for; None if that is no sweep's folder, but a training's."""
+    """Return what `resume=FOLDER` among `words` stands for; None if that is no sweep's folder, but a training's."""
     for word in words:
         key, _, value = word.partition("=")
         sweep = Path(value.strip("'\"")).resolve()

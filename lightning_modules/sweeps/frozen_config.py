@@ -61,13 +61,13 @@ def read(folder: Path) -> FrozenJob:
 
 
 def is_done(folder: Path) -> bool:
-    """Whether nothing is left to do for the configuration that is frozen there."""
+    """Return whether nothing is left to do for the configuration that is frozen there."""
     left = record.read(folder)
     return left is not None and left.error is None and left.config == read(folder).key
 
 
 def key_of(config: DictConfig) -> str:
-    """The same for equal settings, whatever the folder, the machine and the time."""
+    """Return a key that is the same for equal settings, whatever the folder, the machine and the time."""
     return hashlib.sha256(OmegaConf.to_yaml(config).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 

@@ -31,7 +31,7 @@ def parse(text: str) -> Override:
 
 
 def short_key(key: str, others: Collection[str] = ()) -> str:
-    """The last two parts of a dotted key; all of it where another key ends in them as well."""
+    """Return the last two parts of a dotted key; all of it where another key ends in them as well."""
     short = ".".join(key.split(".")[-2:])
     clashes = [other for other in others if other != key and ".".join(other.split(".")[-2:]) == short]
     return key if clashes else short

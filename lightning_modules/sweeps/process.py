@@ -69,7 +69,7 @@ class JobProcess:
             os.killpg(self.process.pid, signum)
 
     def settle(self) -> str | None:
-        """What became of it, one line; None if all went well. Of one that could not say, its record says it now."""
+        """Say in one line what became of it; None if all went well. For a job that could not say, write its record now."""
         record = read(self.folder)
         if record is not None and record.error != UNFINISHED:
             return record.error
@@ -92,7 +92,7 @@ def complete(command: Sequence[str], folder: Path) -> None:
 
 
 def fate(exit_code: int) -> str:
-    """One line on a process that ended before its job was done; negative numbers are signals, as of `subprocess`."""
+    """Say in one line how a process ended before its job was done; negative numbers are signals, as of `subprocess`."""
     killed = {-signal.SIGKILL: "killed by SIGKILL, as by a system short of memory"}
     if exit_code < 0:
         return killed.get(exit_code, f"killed by {signal.Signals(-exit_code).name}")

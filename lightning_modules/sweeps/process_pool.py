@@ -85,7 +85,7 @@ class JobCrew:
 
 
 def progress(seconds: Sequence[float], failed: int, total: int, at_once: int) -> str:
-    """How many of `total` jobs are done, and how long the others will take if they are like those.
+    """Say how many of `total` jobs are done, and how long the others will take if they are like those.
 
     seconds: of each that has ended, failed ones included.
     """

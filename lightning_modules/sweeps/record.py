@@ -40,7 +40,7 @@ class SweepJob(NamedTuple):
 
 
 def records(sweep: Path) -> list[tuple[SweepJob, Path]]:
-    """Of all jobs whose folder lies in that of the sweep, by number, with their folders."""
+    """Return the records of all jobs whose folder lies in that of the sweep, by number, with their folders."""
     found = [(record, path.parent) for path in sweep.glob(f"*/{RECORD_NAME}") if (record := read(path.parent))]
     return sorted(found, key=lambda each: (each[0].number, each[1]))
 

@@ -46,7 +46,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """As `write_atomically`, but a power cut may take `path` back to what it held until its folder is flushed.
+    """Write as `write_atomically`, but until its folder is flushed a power cut may take `path` back to what it held.
 
     For many files, whose folder is then flushed once: waiting for the disk is what takes long. A link at `path`
     is replaced, not followed.

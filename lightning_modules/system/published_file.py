@@ -57,7 +57,7 @@ class PublishedFile(NamedTuple):
         return self.path
 
     def sha256(self) -> str:
-        """Of the file that is there, in hex. Raises `CodingError` when its name promises another."""
+        """Return the SHA-256 of the file that is there, in hex. Raises `CodingError` when its name promises another."""
         digest = hashlib.sha256()
         with self.path.open("rb") as file:
             while chunk := file.read(CHUNK):

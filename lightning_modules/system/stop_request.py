@@ -116,7 +116,7 @@ def watched() -> Iterator[None]:
 
 @contextmanager
 def deferred(forward: Forward) -> Iterator[None]:
-    """As `Watch.deferred`, where signals are watched; elsewhere they do what they always do."""
+    """Do as `Watch.deferred` where signals are watched; elsewhere they do what they always do."""
     if _watch is None:
         yield
         return

@@ -36,7 +36,7 @@ class Worker(NamedTuple):
 
 
 def this_worker() -> Worker:
-    """The calling process; a forked child is another worker than its parent."""
+    """Return the calling process; a forked child is another worker than its parent."""
     return _worker(os.getpid())
 
 
@@ -46,7 +46,7 @@ def _worker(pid: int) -> Worker:
 
 
 def is_alive(worker: Worker) -> bool | None:
-    """Whether it runs; None when it is of another machine, which cannot be seen from here."""
+    """Return whether it runs; None when it is of another machine, which cannot be seen from here."""
     if worker.machine != _machine():
         return None
     return _start_time(worker.pid) == worker.start

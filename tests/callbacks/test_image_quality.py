@@ -11,7 +11,7 @@ import lightning_modules.metrics.pixels
 from callbacks.image_quality import image_quality, shown
 from lightning_modules.metrics.pixels import pixels
 from lightning_modules.records import PixelFormat
-from tests.callbacks.coded_pictures import coded, levels
+from tests.harness.coded_pictures import coded, levels
 
 
 def test_psnr_is_its_formula_on_clamped_rounded_pixels() -> None:

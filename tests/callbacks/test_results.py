@@ -17,7 +17,7 @@ from torch import Tensor
 from callbacks.image_quality import image_quality
 from callbacks.results import Results
 from lightning_modules.records import REPORT_COLUMNS, CodedImage, Failure, PixelFormat
-from tests.callbacks.coded_pictures import coded, levels
+from tests.harness.coded_pictures import coded, levels
 
 X = torch.zeros(1, 3, 4, 4)
 FORK = multiprocessing.get_context("fork")

@@ -1,1 +1,1 @@
-"""How tests start commands and processes as users do, and read what loggers have left."""
+"""How tests start commands and processes as users do, make small inputs, and read what loggers have left."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lightning_modules.sweeps.small_sweep import picture, write_job
+from tests.harness.small_sweep import picture, write_job
 
 NAMES = [f"kodim{k:02d}.png" for k in range(1, 7)]
 LADDER = {0.001: (0.2, 28.0), 0.0025: (0.4, 30.0), 0.005: (0.8, 32.5), 0.01: (1.2, 34.0)}

@@ -11,8 +11,8 @@ from lightning_modules.errors import CodingError
 from lightning_modules.reports.deltas import choose_anchor, curve_delta, picture_deltas
 from lightning_modules.reports.measured_curves import read_material
 from lightning_modules.reports.rate_curve import RateCurve
+from tests.harness.small_sweep import picture, write_job
 from tests.lightning_modules.reports.small_results import LADDER, NAMES, write_baseline, write_ladder
-from tests.lightning_modules.sweeps.small_sweep import picture, write_job
 
 pytest.importorskip("bjontegaard", reason="BD-rate needs the extra: pip install -e .[metrics]")
 

@@ -10,8 +10,8 @@ import pytest
 from lightning_modules.errors import CodingError
 from lightning_modules.reports.measured_curves import identity, read_material
 from lightning_modules.reports.run_folder import read_run
+from tests.harness.small_sweep import picture, write_job
 from tests.lightning_modules.reports.small_results import LADDER, NAMES, write_baseline, write_ladder
-from tests.lightning_modules.sweeps.small_sweep import picture, write_job
 
 
 def test_the_jobs_of_a_sweep_over_lambda_are_one_curve_of_their_means(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from lightning_modules.reports.sweep_figure import (
 )
 from lightning_modules.reports.sweep_results import outcomes
 from lightning_modules.reports.sweep_table import Row, rows
-from tests.lightning_modules.sweeps.small_sweep import picture, write_job, write_trace
+from tests.harness.small_sweep import picture, write_job, write_trace
 
 
 def sweep_of(folder: Path, *settings: tuple[str, list[str]], refined: bool = True) -> list[Row]:

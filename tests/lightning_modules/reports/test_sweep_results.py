@@ -8,7 +8,7 @@ import pytest
 
 from lightning_modules.reports.sweep_results import outcomes
 from lightning_modules.sweeps.record import UNFINISHED, SweepJob
-from tests.lightning_modules.sweeps.small_sweep import LMBDA, MSE_AT_30_DB, picture, write_job, write_trace
+from tests.harness.small_sweep import LMBDA, MSE_AT_30_DB, picture, write_job, write_trace
 
 
 def test_means_are_over_the_pictures_that_did_not_fail(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lightning_modules.errors import CodingError
 from lightning_modules.reports.sweep_summary import summarize
-from tests.lightning_modules.sweeps.small_sweep import picture, write_job
+from tests.harness.small_sweep import picture, write_job
 
 
 def printed(sweep: Path) -> str:

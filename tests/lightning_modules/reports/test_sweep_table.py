@@ -10,7 +10,7 @@ import pytest
 
 from lightning_modules.reports.sweep_results import outcomes
 from lightning_modules.reports.sweep_table import Row, job_name, notes, rows, summary_csv, summary_table
-from tests.lightning_modules.sweeps.small_sweep import LMBDA, MSE_AT_30_DB, picture, write_job, write_trace
+from tests.harness.small_sweep import LMBDA, MSE_AT_30_DB, picture, write_job, write_trace
 
 TEST = ["task=test", "ckpt=demo"]
 

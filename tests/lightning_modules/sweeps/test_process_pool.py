@@ -15,7 +15,7 @@ import pytest
 from lightning_modules.sweeps.process_pool import JobCrew, duration, progress
 from lightning_modules.sweeps.record import UNFINISHED, records
 from tests.conftest import REPOSITORY
-from tests.lightning_modules.folder_jobs.job_folders import COMMAND, job_folder
+from tests.harness.job_folders import COMMAND, job_folder
 
 HELPER = "import subprocess; p = subprocess.Popen(['sleep', '100']); (here / 'pid').write_text(str(p.pid)); "
 SWEEP = """
