@@ -69,7 +69,7 @@ class JobProcess:
             os.killpg(self.process.pid, signum)
 
     def settle(self) -> str | None:
-        """Say in one line what became of it; None if all went well. For a job that could not say, write its record now."""
+        """Say in one line what became of it; None if all went well. Write the record of one that could not say."""
         record = read(self.folder)
         if record is not None and record.error != UNFINISHED:
             return record.error
