@@ -1,4 +1,4 @@
-"""What every codec is: the few methods that coding, training and refinement call.
+"""The contract of a codec: the few methods that coding, training and refinement call.
 
 Legend for shapes: B images, C colour channels (3), H x W pixels.
 
@@ -192,10 +192,11 @@ Inference = Callable[[Codec, Tensor], Latents]
 
 
 def amortized(codec: Codec, x: Tensor, steps: int = 0, lmbda: float | None = None) -> Latents:
-    """Return the encoder network's own answer, of one forward pass.
+    """Return the encoder network's own answer, of one forward pass without gradients.
 
     steps, lmbda: of refinement, for the other inference methods of a sweep that sets one value for all; here no steps
     are done, and the latents are the same for any weight.
     """
     del steps, lmbda
-    return codec.analyze(x)
+    with coding_path(codec):
+        return codec.analyze(x)

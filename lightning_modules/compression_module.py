@@ -1,4 +1,4 @@
-"""What every room's LightningModule shares: validate by estimate, test and predict by real files, set up training."""
+"""The LightningModule of all papers: validates by estimates, tests and predicts by real files, sets up training."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from lightning_modules.coding.picture import PackedPicture, UnpackedPicture
 from lightning_modules.errors import CodingError
 from lightning_modules.records import CodedImage, Failure, Latents, SourceImage
 from lightning_modules.training.rate_distortion import mse_255
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""Lightning's names of those that leave the weights in float32."""
 
 
 class Found(NamedTuple):
@@ -48,8 +51,18 @@ class CompressionModule(L.LightningModule):
         self.traces: dict[int, Any] = {}
         self.progress_message = ""
 
+    def setup(self, stage: str) -> None:
+        """Refuse a trainer that would keep the weights themselves in another precision than files are made with."""
+        del stage
+        precision = str(self.trainer.precision)
+        if precision not in PRECISIONS:
+            raise CodingError(
+                f"trainer.precision={precision}: files are made with weights in float32; give one of "
+                f"{', '.join(PRECISIONS)}"
+            )
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Noise is a function of (seed, step, rank), so a resumed run draws what an unbroken one would have."""
+        """Seed noise by (seed, step, rank), so that a resumed run draws what an unbroken one would have."""
         del batch, batch_idx
         seed = (self.seed * 1_000_003 + self.global_step) * 4096 + self.global_rank
         torch.default_generator.manual_seed(seed)  # torch.manual_seed looks for every kind of device: 1 ms a step
@@ -57,12 +70,12 @@ class CompressionModule(L.LightningModule):
             torch.cuda.manual_seed(seed)
 
     def is_logging_step(self) -> bool:
-        """Whether the logger takes this step's values: `self.log` costs more than a small step does."""
+        """Return whether the logger takes this step's values: `self.log` costs more than a small step does."""
         every: int = getattr(self.trainer, "log_every_n_steps")  # noqa: B009 (set by a connector, unknown to its type)
         return (self.global_step + 1) % max(1, every) == 0
 
     def validation_step(self, image: SourceImage | Failure, batch_idx: int) -> dict[str, Any] | None:
-        """Estimated rate and unclamped distortion of one whole picture; logs `val/loss`, `val/bpp`, `val/mse`."""
+        """Estimate rate and unclamped distortion of one whole picture; log `val/loss`, `val/bpp`, `val/mse`."""
         del batch_idx
         if isinstance(image, Failure):
             raise CodingError(image.error)
@@ -83,11 +96,11 @@ class CompressionModule(L.LightningModule):
         return self.compress(images)
 
     def unfinished(self) -> list[CodedImage | Failure]:
-        """What steps have taken in and not given out."""
+        """Return what steps have taken in and not given out."""
         return []
 
     def compress(self, images: Sequence[SourceImage | Failure]) -> list[CodedImage | Failure]:
-        """Pictures -> their files and what those decode to, in order.
+        """Return the files of pictures and what those decode to, in order.
 
         A fault of a picture is its `Failure`, one of a stream that pictures share a failure of all. `traces` has what
         the inference method tells of each, by position. `progress_message` says meanwhile how far several have come.
@@ -120,7 +133,7 @@ class CompressionModule(L.LightningModule):
         self.progress_message = what if pictures > 1 else ""
 
     def _latents_of(self, group: Mapping[int, SourceImage]) -> dict[int, Found | Failure]:
-        """Of equally large pictures, by position. If finding them fails, each picture is tried alone."""
+        """Find the latents of equally large pictures, by position. If that fails, try each picture alone."""
         start = time.perf_counter()
         try:
             latents = self.inference(self.codec, torch.cat([image.x for image in group.values()]))
@@ -135,7 +148,7 @@ class CompressionModule(L.LightningModule):
         return {position: Found(image, share, seconds) for (position, image), share in shares}
 
     def _code(self, found: Sequence[Found]) -> Iterator[CodedImage | Failure]:
-        """The times of coding are shared equally."""
+        """Code pictures, which share the times of coding equally."""
         if not found:
             return
         start = time.perf_counter()
@@ -178,7 +191,7 @@ def _coded_image(
 
 
 class TrainedModule(CompressionModule):
-    """A compression module with what every room's training has: an optimizer of the codec, and crops that are bytes.
+    """A compression module with what every paper's training has: an optimizer of the codec, and crops that are bytes.
 
     optimizer: from parameters to an optimizer. schedule: from step to the factor on its learning rate.
     """
@@ -199,11 +212,11 @@ class TrainedModule(CompressionModule):
         return self.scheduled(self.make_optimizer(trained))
 
     def scheduled(self, optimizer: Optimizer) -> dict[str, Any]:
-        """An optimizer with its schedule, as Lightning wants them."""
+        """Return an optimizer with its schedule, as Lightning wants them."""
         scheduler = LambdaLR(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Crops travel as bytes and become floats where they are used: (B, 3, H, W) uint8 -> [0, 1]."""
+        """Make floats of crops, which travel as bytes, where they are used: (B, 3, H, W) uint8 -> [0, 1]."""
         batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return batch.float() / 255.0 if isinstance(batch, Tensor) and batch.dtype == torch.uint8 else batch

@@ -31,7 +31,7 @@ class DecompressionModule(L.LightningModule):
         self.progress_message = ""
 
     def predict_step(self, files: list[CompressedImage | Failure], batch_idx: int) -> list[Decoded]:
-        """Files of one model and picture size are decoded together; each shares their time equally.
+        """Decode files, those of one model and picture size together; each shares their time equally.
 
         A file of a chain waits for the others, and comes out with the last of them.
         """
@@ -57,12 +57,12 @@ class DecompressionModule(L.LightningModule):
         return decoded
 
     def unfinished(self) -> list[DecodedImage | Failure]:
-        """The files of chains that others of are missing, each with a line that says so."""
+        """Return the files of chains that others of are missing, each with a line that says so."""
         held, self.waiting = self.waiting, {}
         return [image for (codec, _), group in held.items() for image in decode(codec, group)]
 
     def _ready(self, codec: Codec, file: CompressedImage) -> list[CompressedImage]:
-        """What can be decoded now that this file is here."""
+        """Return what can be decoded now that this file is here."""
         chain = chain_of(codec, read(file.data, leading=leading_sections(codec)).sections)
         if chain is None:
             return [file]
@@ -72,7 +72,7 @@ class DecompressionModule(L.LightningModule):
 
 
 def decode(codec: Codec, files: Sequence[CompressedImage]) -> Iterator[DecodedImage | Failure]:
-    """What is in the files, in their order; a damaged one fails alone."""
+    """Decode files, in their order; a damaged one fails alone."""
     start = time.perf_counter()
     pictures = unpack_each([file.data for file in files], codec)
     seconds = (time.perf_counter() - start) / len(files)
@@ -84,7 +84,7 @@ def decode(codec: Codec, files: Sequence[CompressedImage]) -> Iterator[DecodedIm
 
 
 def decode_pack(codec: Codec, file: CompressedImage) -> DecodedPack | Failure:
-    """All pictures of a file that holds several; a fault of one is a fault of all."""
+    """Decode all pictures of a file that holds several; a fault of one is a fault of all."""
     start = time.perf_counter()
     try:
         found = unpack_pack(file.data, codec)

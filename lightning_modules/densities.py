@@ -19,7 +19,7 @@ MAX_HALF_RANGE = 2048
 
 
 def gaussian_likelihood(conditional: GaussianConditional, y_hat: Tensor, scales: Tensor, means: Tensor) -> Tensor:
-    """P(y_hat | z): N(means, scales) integrated over a unit box around y_hat; all (B, M, h, w), float32.
+    """Return P(y_hat | z): N(means, scales) over a unit box around y_hat; all (B, M, h, w), float32.
 
     Both ends are evaluated in the left tail (Balle et al. 2018, eq. 6). scales is bounded below at 0.11 and the
     result at 1e-9, with gradients that pass when they push back inside.
@@ -30,7 +30,7 @@ def gaussian_likelihood(conditional: GaussianConditional, y_hat: Tensor, scales:
 
 
 def box_likelihood(distance: Tensor, scales: Tensor) -> Tensor:
-    """Mass of N(0, scales) within 1/2 of each distance >= 0."""
+    """Return the mass of N(0, scales) within 1/2 of each distance >= 0."""
     return _standard_normal_cdf((0.5 - distance) / scales) - _standard_normal_cdf((-0.5 - distance) / scales)
 
 
@@ -39,7 +39,7 @@ def _standard_normal_cdf(value: Tensor) -> Tensor:
 
 
 def factorized_likelihood(bottleneck: EntropyBottleneck, z_hat: Tensor) -> Tensor:
-    """P(z_hat) under the learned per-channel density (Balle et al. 2018, appendix 6.1): (B, N, h, w) -> same.
+    """Return P(z_hat) under the density of each channel (Balle et al. 2018, appendix 6.1): (B, N, h, w) -> same.
 
     Bounded below at 1e-9 like `gaussian_likelihood`.
     """
@@ -56,7 +56,7 @@ def factorized_likelihood(bottleneck: EntropyBottleneck, z_hat: Tensor) -> Tenso
 
 
 def medians(bottleneck: EntropyBottleneck) -> Tensor:
-    """(1, N, 1, 1): the offset of z's grid, one per channel."""
+    """Return the offset of z's grid, one per channel: (1, N, 1, 1)."""
     return bottleneck.quantiles[:, 0, 1].detach().reshape(1, -1, 1, 1)
 
 
@@ -78,7 +78,7 @@ def update_medians(bottleneck: EntropyBottleneck, radius: float = 1e5) -> None:
 
 
 def factorized_pmfs(bottleneck: EntropyBottleneck, tail: float) -> tuple[list[np.ndarray], list[int]]:
-    """Probability of each integer distance from the median, per channel, in float64.
+    """Return the probability of each integer distance from the median, per channel, in float64.
 
     Returns the pmfs, and for each the distance its first entry stands for. The range holds all but about
     `tail` of the mass, at most MAX_HALF_RANGE on either side.
@@ -97,7 +97,7 @@ def factorized_pmfs(bottleneck: EntropyBottleneck, tail: float) -> tuple[list[np
 
 
 def _box_mass(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """sigmoid(upper) - sigmoid(lower), evaluated in whichever tail keeps its digits."""
+    """Return sigmoid(upper) - sigmoid(lower), evaluated in whichever tail keeps its digits."""
     flip = np.where(lower + upper > 0, -1.0, 1.0)
     return np.abs(1 / (1 + np.exp(-flip * upper)) - 1 / (1 + np.exp(-flip * lower)))
 
@@ -114,7 +114,7 @@ class _DoubleWeights:
         self.factors = [np.tanh(double(factor)) for factor in bottleneck.factors]
 
     def logits(self, values: np.ndarray) -> np.ndarray:
-        """(N, 1, K) values -> (N, 1, K) logits of the CDF."""
+        """Return the logits of the CDF, (N, 1, K), at values (N, 1, K)."""
         for index, matrix in enumerate(self.matrices):
             values = matrix @ values + self.biases[index]
             if index < len(self.factors):

@@ -1,4 +1,4 @@
-"""What follows from weights, is worked out once, and belongs to them as long as they stay as they are."""
+"""Values that follow from weights, are worked out once, and belong to them as long as they stay as they are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DerivedValue(Generic[T]):
         self._value, self._sources = value, WeightSnapshot(sources)
 
     def belongs_to(self, sources: Mapping[str, Tensor]) -> bool:
-        """Whether it is there, and these are bit for bit what it was derived from."""
+        """Return whether it is there, and these are bit for bit what it was derived from."""
         return self._value is not None and self._sources.equals(sources)
 
     @property
@@ -45,17 +45,17 @@ class WeightSnapshot:
         self._copies = {name: value.detach().clone() for name, value in state.items()}
 
     def equals(self, state: Mapping[str, Tensor]) -> bool:
-        """Same names, and for each the same type, device, shape and bits."""
+        """Return whether names are the same, and for each the type, device, shape and bits."""
         return state.keys() == self._copies.keys() and all(
             _same(state[name], copy) for name, copy in self._copies.items()
         )
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Unlike ==, tells -0.0 from 0.0 and takes NaN for itself."""
+    """Compare bits: unlike ==, it tells -0.0 from 0.0 and takes NaN for itself."""
     return (a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape) and torch.equal(_words(a), _words(b))
 
 
 def _words(value: Tensor) -> Tensor:
-    """Its bits as integers, of its own width: comparing single bytes takes four times as long."""
+    """Return bits as integers of the tensor's own width: comparing single bytes takes four times as long."""
     return value.detach().contiguous().view(_INTEGERS[value.element_size()])

@@ -9,7 +9,7 @@ from lightning_modules.records import ImageSize
 
 
 def crop(value: Tensor, size: ImageSize) -> Tensor:
-    """The top-left `size` of (..., H, W), a view. Strides round sizes up: the surplus is right and below.
+    """Return the top-left `size` of (..., H, W), a view. Strides round sizes up: the surplus is right and below.
 
     Raises `ValueError` when there is less than that.
     """
@@ -20,17 +20,17 @@ def crop(value: Tensor, size: ImageSize) -> Tensor:
 
 
 def ceil_div(size: ImageSize, stride: int) -> ImageSize:
-    """Size after transforms of total stride `stride` that round up, at every step or once: it is the same."""
+    """Return the size after transforms of total stride `stride` that round up, at every step or once alike."""
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
 def padded_size(size: ImageSize, stride: int) -> ImageSize:
-    """Size of what `pad_to_multiple` gives."""
+    """Return the size of what `pad_to_multiple` gives."""
     rows, columns = ceil_div(size, stride)
     return rows * stride, columns * stride
 
 
 def pad_to_multiple(value: Tensor, stride: int) -> Tensor:
-    """(B, C, H, W) continued by its last row and column, right and below, to multiples of `stride`."""
+    """Continue (B, C, H, W) by its last row and column, right and below, to multiples of `stride`."""
     height, width = value.shape[-2:]
     return F.pad(value, (0, -width % stride, 0, -height % stride), mode="replicate")

@@ -1,4 +1,4 @@
-"""What mixed precision may not touch: latents, their parameters and their rates."""
+"""Full precision for what mixed precision may not touch: latents, their parameters and their rates."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class CodedImage(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """Of the file, or of the picture's share in it."""
+        """Return the length of the file, or of the picture's share in it."""
         return len(self.data) if self.share is None else self.share.num_bytes
 
 
@@ -167,7 +167,7 @@ class Latents(NamedTuple):
     image_size: ImageSize
 
     def split(self) -> list[Latents]:
-        """The images of the batch, each as a batch of one."""
+        """Return the images of the batch, each as a batch of one."""
         count = next(iter(self.variables.values())).shape[0]
         return [
             Latents({name: value[i : i + 1] for name, value in self.variables.items()}, self.image_size)

@@ -51,11 +51,11 @@ class Layer(Protocol):
     def output_length(self, length: int) -> int: ...
 
     def needs(self, output: Interval) -> Interval:
-        """The inputs that meet in an interval of outputs; may reach beyond the input, into the padding."""
+        """Return the inputs that meet in an interval of outputs; they may reach beyond the input, into the padding."""
 
     @property
     def scale(self) -> Fraction:
-        """Outputs per input."""
+        """Return outputs per input."""
 
 
 class Striding(NamedTuple):
@@ -155,7 +155,7 @@ class Axis(NamedTuple):
         return reduce(lambda interval, layer: layer.needs(interval), reversed(self.layers), output)
 
     def cut(self, length: int, target: Interval) -> Cut:
-        """`target` of the output for an input of `length`."""
+        """Return the tile of `target` in the output for an input of `length`."""
         start, stop = self.needs(target)
         step = math.prod(layer.scale.denominator for layer in self.layers)
         start, stop = max(0, start) // step * step, min(length, stop)  # where every layer's grid starts anew
@@ -163,7 +163,7 @@ class Axis(NamedTuple):
         return Cut(slice(start, stop), slice(target[0] - origin, target[1] - origin), slice(*target))
 
     def cuts(self, length: int, side: int) -> list[Cut]:
-        """Tiles of nearly equal length, at most `side` of the output each."""
+        """Return tiles of nearly equal length, at most `side` of the output each."""
         total = self.output_length(length)
         count = -(-total // side)
         borders = [index * total // count for index in range(count + 1)]
@@ -192,7 +192,7 @@ def footprint(network: nn.Sequential) -> Footprint:
 
 
 def _flat(network: nn.Sequential) -> Iterator[nn.Module]:
-    """Its layers, with those of a sequence among them in the sequence's place.
+    """Yield layers, with those of a sequence among them in the sequence's place.
 
     A sequence may add its input to its output: what it then sees is what its layers see, if these keep positions.
     """
@@ -201,13 +201,13 @@ def _flat(network: nn.Sequential) -> Iterator[nn.Module]:
 
 
 def tile_area(free_bytes: int, bytes_per_position: float) -> int:
-    """Output positions that one tile may have, at least 1."""
+    """Return how many output positions one tile may have, at least 1."""
     allowed = min(MOST_BYTES, max(LEAST_BYTES, free_bytes // SHARE_OF_FREE))
     return max(1, int(allowed / bytes_per_position))
 
 
 def tiled(network: Callable[[Tensor], Tensor], field: Footprint, value: Tensor) -> Tensor:
-    """`network(value)` for value (B, C, H, W), in tiles if it is too large for one; `field` is the network's.
+    """Return `network(value)` for (B, C, H, W), in tiles if it is too large for one; `field` is the network's.
 
     Where gradients are recorded, which keeps every activation anyway, in one piece.
     """
@@ -241,7 +241,7 @@ def in_tiles(value: Any) -> Any:
 
 
 def pasted(network: Callable[[Tensor], Tensor], field: Footprint, value: Tensor, side: int) -> Tensor:
-    """`network(value)` from tiles of at most side x side outputs."""
+    """Return `network(value)` from tiles of at most side x side outputs."""
     height, width = value.shape[-2:]
     result: Tensor | None = None
     for rows in field.rows.cuts(height, side):
@@ -256,7 +256,7 @@ def pasted(network: Callable[[Tensor], Tensor], field: Footprint, value: Tensor,
 
 
 def _channels(layer: nn.Module, before: int) -> tuple[int, int]:
-    """Of its input and its output; `before`: those of the layer before, 0 where there is none."""
+    """Return the channels of input and output; `before`: those of the layer before, 0 where there is none."""
     if isinstance(layer, nn.PixelUnshuffle):
         return before, before * layer.downscale_factor**2
     if isinstance(layer, nn.PixelShuffle):

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def read_rgb(path: Path) -> Tensor:
-    """(1, 3, H, W) in [0, 1]."""
+    """Return a picture's RGB, (1, 3, H, W) in [0, 1]."""
     try:
         pixels = np.array(Image.open(path).convert("RGB"))
     except (OSError, Image.DecompressionBombError) as error:

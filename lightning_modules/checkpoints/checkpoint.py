@@ -1,4 +1,4 @@
-"""What `ckpt=` may name, and the codec it gives."""
+"""Find the codec that `ckpt=` names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ZOO_FOLDER = "compressai"
 
 
 def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: Path) -> Codec:
-    """The codec that `ckpt` names, in evaluation mode, its medians and tables up to date.
+    """Return the codec that `ckpt` names, in evaluation mode, its medians and tables up to date.
 
     ckpt: `demo` (the packaged model whose lmbda is nearest), `compressai:ARCHITECTURE/QUALITY`, `FORMAT:PATH` for a
     format of others that `codec_class` reads, a packaged `.safetensors`, or any checkpoint whose weights
@@ -56,7 +56,7 @@ def load_codec(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: 
 
 
 def locate(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: Path) -> Path:
-    """The file that `ckpt` names, which need not exist; a model of CompressAI's zoo is downloaded."""
+    """Return the file that `ckpt` names, which need not exist; a model of CompressAI's zoo is downloaded."""
     if ckpt == "demo":
         return nearest_packaged(codec_class.packaged_family, lmbda)
     if ckpt.startswith(ZOO):
@@ -74,12 +74,12 @@ def locate(ckpt: str, codec_class: type[Codec], *, lmbda: float, cache_dir: Path
 
 
 def format_of(ckpt: str) -> str:
-    """FORMAT of `FORMAT:PATH`; empty without one."""
+    """Return FORMAT of `FORMAT:PATH`; empty without one."""
     return ckpt.partition(":")[0] if ":" in ckpt else ""
 
 
 def nearest_packaged(family: str, lmbda: float) -> Path:
-    """The file FAMILY-LMBDA.safetensors of `PACKAGED` whose lmbda is nearest in ratio."""
+    """Return the file FAMILY-LMBDA.safetensors of `PACKAGED` whose lmbda is nearest in ratio."""
     if not 0 < lmbda < math.inf:
         raise CodingError(f"lmbda={lmbda}: a packaged model is chosen by lmbda, so give one above 0")
     if not family:
@@ -93,7 +93,10 @@ def nearest_packaged(family: str, lmbda: float) -> Path:
 
 
 def fetch_compressai(name: str, cache_dir: Path) -> Path:
-    """A checkpoint of CompressAI's zoo as a local file, downloaded once, checked by the hash in its name."""
+    """Return a checkpoint of CompressAI's zoo as a local file.
+
+    It is downloaded once, and checked by the hash in its name.
+    """
     file = zoo_file(name, cache_dir)
     if file.path.is_file():
         file.sha256()
@@ -104,7 +107,10 @@ def fetch_compressai(name: str, cache_dir: Path) -> Path:
 
 
 def zoo_file(name: str, cache_dir: Path) -> PublishedFile:
-    """name: `mbt2018-mean/3`, or `mbt2018-mean/ms-ssim/3` for the model trained for that metric."""
+    """Return the file of a model of CompressAI's zoo.
+
+    name: `mbt2018-mean/3`, or `mbt2018-mean/ms-ssim/3` for the model trained for that metric.
+    """
     return PublishedFile(_zoo_url(name), cache_dir)
 
 

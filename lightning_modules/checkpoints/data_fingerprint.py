@@ -22,7 +22,7 @@ class DataFingerprint(NamedTuple):
 
 
 def fingerprint(root: Path, name: str) -> DataFingerprint:
-    """Of a folder with everything below it but hidden files, or of one file. Reads no contents."""
+    """Name a folder with everything below it but hidden files, or one file. Reads no contents."""
     sizes = dict(sorted(_sizes(root)))
     lines = "".join(f"{file} {size}\n" for file, size in sizes.items())
     digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
@@ -30,7 +30,7 @@ def fingerprint(root: Path, name: str) -> DataFingerprint:
 
 
 def fingerprints(settings: Mapping[str, Any], working_folder: Path) -> dict[str, list[DataFingerprint]]:
-    """By use (`train`, `val`, `test` ...): of what a data module's settings name and what is still there.
+    """Name, by use (`train`, `val`, `test` ...), what a data module's settings name and what is still there.
 
     working_folder: which relative paths are meant from.
     """

@@ -51,7 +51,7 @@ class Recognised(NamedTuple):
     rewritten: int
 
     def lines(self) -> list[str]:
-        """What was recognised, kept, renamed and dropped, a line each."""
+        """Say what was recognised, kept, renamed and dropped, a line each."""
         sizes = ", ".join(f"{name}={value}" for name, value in self.codec.hyperparameters.items())
         count = sum(parameter.numel() for parameter in self.codec.parameters())
         how = f"; {', '.join(self.wrapping)}" if self.wrapping else ""
@@ -76,7 +76,7 @@ class Recognised(NamedTuple):
 
 
 def recognise(path: Path, codec_classes: Sequence[type[Codec]], *, lmbda: float) -> Recognised:
-    """The first of the classes that all weights in the file fit, then the first with a reader of others' files.
+    """Try the classes: the first that all weights in the file fit, then the first with a reader of others' files.
 
     lmbda: for codecs that keep one. Raises `CodingError`, one line, for a file that cannot be read, is packaged
     already, or fits none: with its first names.
@@ -110,7 +110,7 @@ def recognise(path: Path, codec_classes: Sequence[type[Codec]], *, lmbda: float)
 
 
 def wrapping_of(content: Any) -> list[str]:
-    """Signs of the program that wrote a file, in words."""
+    """Return signs of the program that wrote a file, in words."""
     signs = ["a checkpoint of Lightning"] if isinstance(content, Mapping) and LIGHTNING in content else []
     if not signs and isinstance(content, Mapping):
         signs += [f"weights under {key}" for key in WRAPPERS if isinstance(content.get(key), Mapping)][:1]
@@ -127,7 +127,7 @@ def wrapping_of(content: Any) -> list[str]:
 
 
 def _built(codec_class: type[Codec], state: Mapping[str, Tensor], lmbda: float) -> Codec | None:
-    """None for weights of something else. Raises `CodingError` for its own that are not finite."""
+    """Return a codec; None for weights of something else. Raises `CodingError` for its own that are not finite."""
     try:
         codec = codec_class.from_weights(state, lmbda=lmbda)
     except MISFITS:
@@ -140,7 +140,7 @@ def _built(codec_class: type[Codec], state: Mapping[str, Tensor], lmbda: float) 
 def _told(
     path: Path, codec: Codec, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], wrapping: Sequence[str]
 ) -> Recognised:
-    """Which tensor of the file became which of the codec's."""
+    """Say which tensor of the file became which of the codec's."""
     origins = {name: _origin(name, value, tensors) for name, value in state.items()}
     renamed = {origin: name for name, origin in origins.items() if origin is not None and origin != name}
     kept = [name for name, origin in origins.items() if origin == name]
@@ -151,21 +151,21 @@ def _told(
 
 
 def _origin(name: str, value: Tensor, tensors: Mapping[str, Tensor]) -> str | None:
-    """The name in the file of what is `name` now; among several, as of averages, the one with this value."""
+    """Return the name in the file of what is `name` now; among several, as of averages, the one with this value."""
     named = [one for one in tensors if f".{todays_name(one.replace(COMPILED, ''))}".endswith(f".{name}")]
     equal = [one for one in named if tensors[one].shape == value.shape and torch.equal(tensors[one], value)]
     return min(equal or named, key=len, default=None)
 
 
 def _renamings(renamed: Mapping[str, str]) -> str:
-    """Prefixes that were taken off, with how many names had them; other names one by one."""
+    """Say which prefixes were taken off, with how many names had them; other names one by one."""
     prefixes = Counter(old.removesuffix(new) for old, new in renamed.items() if old.endswith(new))
     others = [f"{old} to {new}" for old, new in renamed.items() if not old.endswith(new)]
     return _some([f"{count} without {prefix}" for prefix, count in prefixes.items()] + others)
 
 
 def _kinds(dropped: Sequence[str]) -> str:
-    """Tables, which are made anew, and the rest by the beginnings of the names."""
+    """Count tables, which are made anew, and the rest by the beginnings of the names."""
     tables = [name for name in dropped if name.rpartition(".")[2] in COMPRESSAI_TABLES]
     rest = Counter(_beginning(name.removeprefix(PARALLEL)) for name in dropped if name not in set(tables))
     made_anew = [f"{len(tables)} coding tables, which are made anew"] if tables else []

@@ -34,14 +34,20 @@ class MeasuredRow(NamedTuple):
 
 
 def own_row(folder: Path) -> list[MeasuredRow]:
-    """Of the test that ended the training in this folder; none where there was none, or every picture failed."""
+    """Return what the test that ended the training in this folder measured.
+
+    None without one, or if every picture failed.
+    """
     if not (folder / RESULTS_NAME).is_file() or read_run(folder).error:
         return []
     return [read_row(folder)]
 
 
 def read_rows(folders: Sequence[Path], ckpt: str) -> list[MeasuredRow]:
-    """Of tests of the model that `ckpt` names. Raises `CodingError` for a folder in which another one was tested."""
+    """Return what tests of the model that `ckpt` names measured.
+
+    Raises `CodingError` for a folder in which another one was tested.
+    """
     for folder in folders:
         tested = _config(folder).get("ckpt")
         if tested is not None and not _same(str(tested), ckpt):
@@ -50,7 +56,7 @@ def read_rows(folders: Sequence[Path], ckpt: str) -> list[MeasuredRow]:
 
 
 def read_row(folder: Path) -> MeasuredRow:
-    """Raises `CodingError` where nothing was measured."""
+    """Return what the test in a run folder measured. Raises `CodingError` where that is nothing."""
     run = read_run(folder)
     if run.error:
         raise CodingError(f"{folder}: {run.error}; give another folder with input=, or none")
@@ -65,7 +71,7 @@ def read_row(folder: Path) -> MeasuredRow:
 
 
 def plain(means: dict[str, float]) -> dict[str, float | None]:
-    """For JSON, which has no infinity: None for what is lossless."""
+    """Return a value for JSON, which has no infinity: None for what is lossless."""
     return {name: value if math.isfinite(value) else None for name, value in means.items()}
 
 
@@ -76,7 +82,7 @@ def _tested(folder: Path) -> str:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """The settings that a run has kept; empty where it has not."""
+    """Return the settings that a run has kept; empty where it has not."""
     path = folder / "provenance" / "config.yaml"
     found: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
     return found if isinstance(found, dict) else {}

@@ -52,7 +52,9 @@ class ModelCard:
         self.licence = licence
 
     def write(self, subject: Subject, tests: Sequence[Path], folder: Path) -> list[Path]:
-        """The model and its card into `folder`. tests: run folders that have tested it. The files, in order.
+        """Write the model and its card into `folder`.
+
+        tests: run folders that have tested it. Returns the files, in order.
 
         Raises `CodingError` for a test of another model, and where the folder cannot be written.
         """
@@ -74,7 +76,7 @@ class ModelCard:
     def facts(
         self, subject: Subject, model: Path, training: TrainingRecord | None, rows: Sequence[MeasuredRow]
     ) -> dict[str, Any]:
-        """Everything the card says, as JSON values. model: the exported file."""
+        """Return everything the card says, as JSON values. model: the exported file."""
         codec = subject.codec
         choice = subject.choice
         if training is not None and training.experiment is not None:
@@ -103,7 +105,7 @@ class ModelCard:
         }
 
     def _complexity(self, codec: Codec, training: TrainingRecord | None) -> dict[str, float]:
-        """As the training's own test has counted it, or counted now."""
+        """Return the cost as the training's own test has counted it, or counted now."""
         kept = None if training is None else training.folder / "complexity.json"
         if kept is not None and kept.is_file():
             return dict(json.loads(kept.read_text(encoding="utf-8")))
@@ -111,7 +113,7 @@ class ModelCard:
 
 
 def commands(choice: str, model: Path) -> dict[str, str]:
-    """What to type where the card was written, by purpose."""
+    """Return what to type where the card was written, by purpose."""
     name = f"'{model}'" if set(str(model)) & set(" ,=()[]{}") else str(model)
     return {
         "compress": f"python run.py task=compress {choice} ckpt={name} input=DIR output=COMPRESSED",
@@ -121,20 +123,20 @@ def commands(choice: str, model: Path) -> dict[str, str]:
 
 
 def licence_of(path: Path, training: TrainingRecord | None) -> str:
-    """That of latentpress for a model that comes with it, or that one of its trainings has left."""
+    """Return that of latentpress for a model that comes with it, or that one of its trainings has left."""
     if (training is None and path.parent != PACKAGED) or not LICENCE.is_file():
         return NOT_STATED
     return f"{LICENCE.read_text(encoding='utf-8').splitlines()[0]}, as latentpress; of the pictures: their own"
 
 
 def notes(model: Path) -> dict[str, str]:
-    """The free text of a model file's header."""
+    """Return the free text of a model file's header."""
     known = {"codec", "hyperparameters", "fingerprint", "checksum"}
     return {name: text for name, text in read_metadata(model).items() if name not in known}
 
 
 def _export(subject: Subject, model: Path) -> None:
-    """A packaged model stays as it is, byte for byte."""
+    """Write the model; a packaged one stays as it is, byte for byte."""
     if model.exists() and not is_packaged(model):
         raise CodingError(f"{model}: is there already and no packaged model; give another output=")
     if not is_packaged(subject.path):

@@ -29,7 +29,7 @@ class ModelLibrary:
         self.loaded = {model_fingerprint(codec): codec for codec in codecs}
 
     def find(self, data: bytes) -> Codec:
-        """The codec that made the `.lpc` bytes; `WrongModel` when no known model did."""
+        """Return the codec that made the `.lpc` bytes; raises `WrongModel` when no known model did."""
         wanted = read(data, leading=1).fingerprint
         if wanted not in self.loaded:
             paths = self._paths()
@@ -53,7 +53,7 @@ class ModelLibrary:
 
 
 def packaged_models(folder: Path) -> dict[str, Path]:
-    """Model files of a folder by fingerprint, in hex. Other files, and unreadable ones, are passed over."""
+    """Return model files of a folder by fingerprint, in hex. Other files, and unreadable ones, are passed over."""
     found = {}
     for path in sorted(folder.glob("*.safetensors")):
         with suppress(CodingError):

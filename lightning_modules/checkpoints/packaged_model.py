@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lightning_modules.capabilities import implied_weights
 from lightning_modules.checkpoints.state_dict import DERIVED, without_derived
-from lightning_modules.checkpoints.trust import is_allowed
+from lightning_modules.checkpoints.trust import require_allowed
 from lightning_modules.codec import Codec
 from lightning_modules.coding.container import fingerprint
 from lightning_modules.coding.picture import model_fingerprint, require_finite
@@ -78,7 +78,7 @@ def save_model(codec: Codec, path: Path, notes: Mapping[str, str] | None = None)
 
 
 def is_packaged(path: Path) -> bool:
-    """Whether `path` is a packaged model; false for every other file, and for none at all."""
+    """Return whether `path` is a packaged model; false for every other file, and for none at all."""
     try:
         read_metadata(path)
     except CodingError:
@@ -87,7 +87,7 @@ def is_packaged(path: Path) -> bool:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The header of a model file; `CodingError` when it is not one of ours."""
+    """Return the header of a model file; raises `CodingError` when it is not one of ours."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get(HEADER, "{}"))
@@ -99,7 +99,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def load_model(path: Path) -> Codec:
-    """A packaged codec in evaluation mode, checked against its checksum and its fingerprint.
+    """Return a packaged codec in evaluation mode, checked against its checksum and its fingerprint.
 
     Raises `CodingError`, one line, for a file that is damaged, not ours, or of a version with other codecs.
     """
@@ -140,19 +140,17 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _checksum(metadata: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
-    """64 bits, in hex, over the header and the tensors as stored."""
+    """Return 64 bits, in hex, over the header and the tensors as stored."""
     header = json.dumps(dict(metadata), sort_keys=True).encode()
     return hashlib.sha256(header + fingerprint(state)).hexdigest()[:16]
 
 
 def _codec_class(name: str, path: Path) -> type[Codec]:
     module_name, _, class_name = name.rpartition(".")
-    if not is_allowed(name):
-        package = name.partition(".")[0]
-        raise CodingError(
-            f"{path}: refused, it names a codec outside latentpress: {name}; if you know its package, give "
-            f"trust=[{package}]"
-        )
+    try:
+        require_allowed(name)
+    except CodingError as error:
+        raise CodingError(f"{path}: refused, it names {error}") from error
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
@@ -163,7 +161,7 @@ def _codec_class(name: str, path: Path) -> type[Codec]:
 
 
 def _compact(value: Tensor) -> Tensor:
-    """Its own copy, in half precision if that loses nothing."""
+    """Return a copy, in half precision if that loses nothing."""
     value = value.detach().cpu()
     half = value.half() if value.dtype == torch.float32 else value
     return (half if torch.equal(half.to(value.dtype), value) else value).clone(memory_format=torch.contiguous_format)

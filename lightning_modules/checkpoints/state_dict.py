@@ -44,12 +44,12 @@ _TODAYS_NAMES = {"matri": "matrices", "bias": "biases", "factor": "factors"}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Weights by the names that `Codec.from_weights` knows; errors as `read_tensors`."""
+    """Return weights by the names that `Codec.from_weights` knows; errors as `read_tensors`."""
     return normalize(read_tensors(path))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by the names in the file, `.safetensors` or any torch file.
+    """Return tensors by the names in the file, `.safetensors` or any torch file.
 
     No code in the file is run: torch refuses all but tensors and plain values. Raises `CodingError`, one
     line, when the file is missing, unreadable, refused, or holds no weights.
@@ -63,7 +63,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_content(path: Path) -> Any:
-    """What a script has saved, as it is in the file: tensors and plain values. Errors as `read_tensors`."""
+    """Return what a script has saved, as it is in the file: tensors and plain values. Errors as `read_tensors`."""
     try:
         if path.is_dir():
             raise CodingError(f"{path}: is a folder; give the checkpoint file in it with ckpt=")
@@ -81,7 +81,7 @@ def read_content(path: Path) -> Any:
 
 
 def unwrap(content: Any) -> dict[str, Tensor]:
-    """The tensors by name inside what a training script saved; empty when there are none."""
+    """Return the tensors by name inside what a training script saved; empty when there are none."""
     for _ in range(MAX_WRAPPING):
         if not isinstance(content, Mapping):
             return {}
@@ -93,7 +93,10 @@ def unwrap(content: Any) -> dict[str, Tensor]:
 
 
 def normalize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """One codec's weights by today's names: no prefixes of wrappers, none of their own tensors, nothing derived."""
+    """Return one codec's weights by today's names.
+
+    There are no prefixes of wrappers, none of their own tensors, nothing derived.
+    """
     state = {name.replace(COMPILED, ""): value for name, value in state.items()}
     while (prefix := _wrapper_prefix(state)) is not None:
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -101,7 +104,7 @@ def normalize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_derived(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What was learned: all but tables and integer networks, ours and CompressAI's."""
+    """Return what was learned: all but tables and integer networks, ours and CompressAI's."""
     return {
         name: value
         for name, value in state.items()
@@ -134,7 +137,7 @@ def _load(path: Path) -> Any:
 
 
 def _fault(error: Exception) -> str:
-    """Fault and remedy, on one line."""
+    """Say fault and remedy, on one line."""
     forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
     if forbidden is not None:
         return (
@@ -151,5 +154,5 @@ def _wrapper_prefix(state: Mapping[str, Tensor]) -> str | None:
 
 
 def todays_name(name: str) -> str:
-    """Of a parameter of the bottleneck, whenever CompressAI named it; other names are as they are."""
+    """Rename a parameter of the bottleneck, whenever CompressAI named it; other names are as they are."""
     return _BOTTLENECK.sub(lambda match: f"{match[1]}{_TODAYS_NAMES[match[2]]}.{match[3]}", name)

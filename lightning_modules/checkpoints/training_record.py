@@ -36,7 +36,7 @@ class TrainingRecord(NamedTuple):
 
     @property
     def experiment(self) -> str | None:
-        """None where the command line named none."""
+        """Return the experiment's name; None where the command line named none."""
         return dict(parse(text) for text in self.overrides).get("experiment")
 
     @property
@@ -45,13 +45,13 @@ class TrainingRecord(NamedTuple):
 
 
 def run_folder_of(model: Path) -> Path | None:
-    """The folder of the run that left the file; None for a file that lies elsewhere."""
+    """Return the folder of the run that left the file; None for a file that lies elsewhere."""
     near = list(model.resolve().parents)[:LEVELS]
     return next((folder for folder in near if (folder / RUN_FILE).is_file()), None)
 
 
 def read_training(folder: Path) -> TrainingRecord:
-    """Raises `CodingError` for files of the run that are damaged."""
+    """Return what a run folder says of its training. Raises `CodingError` for files of the run that are damaged."""
     run = _read_yaml(folder / RUN_FILE)
     kept = folder / PROVENANCE
     config = _read_yaml(kept / "config.yaml")
@@ -68,7 +68,7 @@ def read_training(folder: Path) -> TrainingRecord:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    """Empty for a file that is not there."""
+    """Return a file's settings; empty for a file that is not there."""
     try:
         found: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
     except Exception as error:  # whatever its parser stumbles over
@@ -77,7 +77,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Empty for a file that is not there."""
+    """Return a file's values; empty for a file that is not there."""
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as error:

@@ -36,7 +36,7 @@ class WeightCatalogue:
         self.mirror = mirror
 
     def file(self, name: str) -> PublishedFile:
-        """Raises `CodingError` for a name that is not in the catalogue."""
+        """Return the file of a name. Raises `CodingError` for one that is not in the catalogue."""
         if name.startswith(ZOO):
             found = zoo_file(name.removeprefix(ZOO), self.cache_dir / ZOO_FOLDER)
         elif name == "inception":
@@ -50,7 +50,7 @@ class WeightCatalogue:
         return found if self.mirror is None else found._replace(url=f"{self.mirror.rstrip('/')}/{found.name}")
 
     def fetch(self, names: Sequence[str]) -> Iterator[str]:
-        """A line for each: its path, its length, whether it was there, its SHA-256.
+        """Yield a line for each: its path, its length, whether it was there, its SHA-256.
 
         Raises `CodingError` after the last, when some could not be had: the lines of all of these in one.
         """
@@ -68,7 +68,7 @@ class WeightCatalogue:
             raise CodingError("; ".join(faults))
 
     def listing(self) -> Iterator[str]:
-        """A line for each name: what it is, its size, where it lies if it is in the cache.
+        """Return a line for each name: what it is, its size, where it lies if it is in the cache.
 
         The size of a file that is not there is what its publisher declares, if anything.
         """
@@ -87,7 +87,7 @@ class WeightCatalogue:
             yield f"{name}/{qualities[0]} ... {qualities[-1]}  {what}"
 
     def _ladders(self) -> Iterator[tuple[str, list[int]]]:
-        """The zoo's models of each architecture and metric: their name without the quality, and the qualities."""
+        """Return the zoo's models of each architecture and metric: name without quality, and the qualities."""
         from compressai.zoo.image import model_urls
 
         for architecture in self.architectures:
@@ -100,7 +100,7 @@ def _shown(megabytes: float | None) -> str:
 
 
 def declared_sizes() -> dict[str, float]:
-    """Megabytes of 2^20 bytes, as torchvision declares them of its files, made millions of bytes; by file name."""
+    """Return millions of bytes by file name, as torchvision declares them of its files in megabytes of 2^20 bytes."""
     from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
 
     published = (AlexNet_Weights.IMAGENET1K_V1, VGG16_Weights.IMAGENET1K_V1, SqueezeNet1_1_Weights.IMAGENET1K_V1)

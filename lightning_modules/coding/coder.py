@@ -26,10 +26,10 @@ class Coder(Protocol):
     def key(self) -> str: ...
 
     def encode(self, codec: Codec, images: Sequence[Latents]) -> list[Coded]:
-        """One result for each image, in their order."""
+        """Return one result for each image, in their order."""
 
     def encode_pack(self, codec: Codec, images: Sequence[Latents]) -> CodedPack:
-        """All as one section. Raises `CodingError` where there is no way to."""
+        """Code all as one section. Raises `CodingError` where there is no way to."""
 
 
 class PerPictureCoder:
@@ -67,7 +67,7 @@ def pack_each(coder: Coder, codec: Codec, pictures: Sequence[Named]) -> list[Pac
 def unpack_again(
     codec: Codec, pictures: Sequence[Named], packed: Sequence[PackedPicture]
 ) -> list[UnpackedPicture | CodingError]:
-    """What a receiver gets out of the files that `pack_each` gave."""
+    """Return what a receiver gets out of the files that `pack_each` gave."""
     if packed and packed[0].share is not None:
         found = unpack_pack(packed[0].data, codec)
         return [found[picture.name] for picture in pictures]

@@ -46,11 +46,11 @@ class PackCoder(Protocol):
     """How several pictures become one section."""
 
     def encode_pack(self, codec: Codec, images: Sequence[Latents]) -> CodedPack:
-        """Raises `CodingError` for a codec whose pictures it cannot code together."""
+        """Code pictures together. Raises `CodingError` for a codec that cannot."""
 
 
 def pack_together(coder: PackCoder, codec: Codec, pictures: Sequence[Named]) -> list[PackedPicture]:
-    """One file of all, once for each picture with its share, in the order given.
+    """Return one file of all, once for each picture with its share, in the order given.
 
     Inside, pictures are sorted by size and name: equally large ones are coded as one, names that count up are short.
     """
@@ -76,13 +76,13 @@ def pack_together(coder: PackCoder, codec: Codec, pictures: Sequence[Named]) -> 
 
 
 def file_name(names: Sequence[str]) -> str:
-    """Of a pack of these pictures: the same ones make the same name again."""
+    """Name a pack of these pictures: the same ones make the same name again."""
     joined = "\0".join(names).encode("utf-8", "surrogateescape")
     return f"pack-{zlib.crc32(joined):08x}.lpc"
 
 
 def _entries(pictures: Sequence[Named]) -> tuple[list[Entry], list[Section]]:
-    """The directory, and the side data it speaks of, equal ones once."""
+    """Return the directory, and the side data it speaks of, equal ones once."""
     numbers: dict[Section, int] = {}
 
     def number(section: Section | None) -> int:
@@ -103,7 +103,7 @@ def _entries(pictures: Sequence[Named]) -> tuple[list[Entry], list[Section]]:
 
 
 def _shares(data: bytes, coded: CodedPack, name: str) -> list[PackedPicture]:
-    """Each picture counts its own bits, and as much as every other of what remains; in whole bytes that sum up."""
+    """Count for each picture its own bits, and as much as every other of what remains; in whole bytes that sum up."""
     bits = [sum(one.bits.values()) for one in coded.pictures]
     rest = (8 * len(data) - sum(bits)) / len(bits)
     ends = [round(end / 8) for end in accumulate((own + rest for own in bits), initial=0.0)]
@@ -120,7 +120,10 @@ def _share(data: bytes, coded: Coded, bits: float, num_bytes: int, chain: Chain,
 
 
 def unpack_pack(data: bytes, codec: Codec) -> dict[str, UnpackedPicture]:
-    """The pictures of a pack by name. Raises `CodingError`, whatever the bytes: a fault of one is a fault of all."""
+    """Return the pictures of a pack by name.
+
+    Raises `CodingError`, whatever the bytes: a fault of one is a fault of all.
+    """
     bitstream = readable(data, codec, model_fingerprint(codec))
     if not bitstream.is_pack:
         raise CodingError("holds one picture, not several")

@@ -75,14 +75,14 @@ class UnpackedPicture(NamedTuple):
 
 
 def pack(codec: Codec, latents: Latents, pixel_format: PixelFormat) -> PackedPicture:
-    """Latents of one image -> its `.lpc` file. Raises `ValueError` for a batch, or alpha of another size."""
+    """Return the `.lpc` file of one image's latents. Raises `ValueError` for a batch, or alpha of another size."""
     check_one_picture(latents, pixel_format.alpha)
     check_finite(codec, [latents])
     return assemble(codec, codec.encode(latents), latents, pixel_format)
 
 
 def assemble(codec: Codec, coded: Coded, latents: Latents, pixel_format: PixelFormat) -> PackedPicture:
-    """The file of one image whose latents are coded already. Raises as `pack`."""
+    """Return the file of one image whose latents are coded already. Raises as `pack`."""
     alpha, profile = pixel_format.alpha, pixel_format.icc_profile
     check_one_picture(latents, alpha)
     bitstream = Bitstream(
@@ -101,7 +101,7 @@ def assemble(codec: Codec, coded: Coded, latents: Latents, pixel_format: PixelFo
 
 
 def unpack(data: bytes, codec: Codec) -> UnpackedPicture:
-    """The inverse of `pack`.
+    """Return the inverse of `pack`.
 
     Raises `DamagedFile` when any checksum disagrees, `WrongModel` when another model made the file, and no other
     exception than `CodingError`, whatever the bytes.
@@ -113,7 +113,7 @@ def unpack(data: bytes, codec: Codec) -> UnpackedPicture:
 
 
 def unpack_each(files: Sequence[bytes], codec: Codec) -> list[UnpackedPicture | CodingError]:
-    """`unpack` of several files, those of equally large pictures together; what is wrong with one is in its place.
+    """Unpack several files, those of equally large pictures together; what is wrong with one is in its place.
 
     The files of a chain are read together, whatever their sizes.
     """
@@ -144,7 +144,7 @@ def _readable_picture(data: bytes, codec: Codec, mark: bytes) -> Bitstream | Cod
 
 
 def readable(data: bytes, codec: Codec, mark: bytes) -> Bitstream:
-    """The file, if it is intact and this codec's, whose fingerprint is `mark`. Raises `CodingError`."""
+    """Return the file, if it is intact and this codec's, whose fingerprint is `mark`. Raises `CodingError`."""
     bitstream = read(data, leading=leading_sections(codec))
     require_model(bitstream, mark)
     if bitstream.codec_id != codec.codec_id:  # two codecs of one set of weights
@@ -156,7 +156,10 @@ def readable(data: bytes, codec: Codec, mark: bytes) -> Bitstream:
 
 
 def _group_of(bitstream: Bitstream, codec: Codec) -> Chain | ImageSize:
-    """Files with the same answer are read together. A fault that this finds is found again, and told, by reading."""
+    """Return what files that are read together have in common.
+
+    A fault found here is found again, and told, by reading.
+    """
     try:
         return chain_of(codec, bitstream.sections) or bitstream.image_size
     except CodingError:
@@ -164,7 +167,7 @@ def _group_of(bitstream: Bitstream, codec: Codec) -> Chain | ImageSize:
 
 
 def _decode(files: Sequence[Bitstream], codec: Codec) -> Iterator[UnpackedPicture | CodingError]:
-    """Side data is unpacked after the latents were verified: they prove that a picture of this size is there."""
+    """Decode files; side data only once the latents were verified: they prove that a picture of this size is there."""
     found = read_together(codec, [(file.sections, file.image_size) for file in files])
     x_hats = synthesized(found, [file.image_size for file in files], codec)
     for number, (file, integers) in enumerate(zip(files, found, strict=True)):
@@ -180,7 +183,7 @@ def _decode(files: Sequence[Bitstream], codec: Codec) -> Iterator[UnpackedPictur
 
 
 def synthesized(found: Sequence[Integers | CodingError], sizes: Sequence[ImageSize], codec: Codec) -> dict[int, Tensor]:
-    """The pictures of those that could be read, by number; equally large ones together."""
+    """Return the pictures of those that could be read, by number; equally large ones are made together."""
     by_size: dict[ImageSize, dict[int, Integers]] = {}
     for number, (integers, size) in enumerate(zip(found, sizes, strict=True)):
         if not isinstance(integers, CodingError):

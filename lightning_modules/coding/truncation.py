@@ -14,7 +14,7 @@ Limit = Callable[[Sequence[int], ImageSize], int]
 
 
 def at_level(level: int) -> Limit:
-    """Exactly so many sections."""
+    """Keep exactly so many sections."""
     if level < 1:
         raise CodingError(f"level={level}: levels count from 1")
 
@@ -28,7 +28,7 @@ def at_level(level: int) -> Limit:
 
 
 def at_most_bytes(limit: float) -> Limit:
-    """As many sections as fit the length of the whole file."""
+    """Keep as many sections as fit the length of the whole file."""
 
     def sections(ends: Sequence[int], image_size: ImageSize) -> int:
         del image_size
@@ -38,7 +38,7 @@ def at_most_bytes(limit: float) -> Limit:
 
 
 def at_most_bpp(limit: float) -> Limit:
-    """As many sections as fit the bits of the whole file per pixel."""
+    """Keep as many sections as fit the bits of the whole file per pixel."""
 
     def sections(ends: Sequence[int], image_size: ImageSize) -> int:
         return _largest(ends, limit * math.prod(image_size) / 8, f"bpp={limit:g}")
@@ -57,7 +57,10 @@ LIMITS: dict[str, Callable[..., Limit]] = {"level": at_level, "bpp": at_most_bpp
 
 
 def limit(**values: float | None) -> Limit:
-    """The limit that the one value of `level`, `bpp` and `bytes` means. Raises `CodingError` for none and several."""
+    """Return the limit that the one value of `level`, `bpp` and `bytes` means.
+
+    Raises `CodingError` for none and several.
+    """
     given = {name: value for name, value in values.items() if value is not None}
     if len(given) != 1:
         raise CodingError(f"task=truncate needs one of {', '.join(f'{name}=' for name in LIMITS)}, not {len(given)}")
@@ -66,7 +69,7 @@ def limit(**values: float | None) -> Limit:
 
 
 def truncated(data: bytes, limit: Limit) -> tuple[bytes, ImageSize]:
-    """The shorter file, which is a prefix of `data`, and the size of its picture; what it keeps is checked.
+    """Return the shorter file, which is a prefix of `data`, and the size of its picture; what it keeps is checked.
 
     Of a file that ends earlier than the limit says, all of it. Raises `CodingError` for a file that cannot be cut so.
     """

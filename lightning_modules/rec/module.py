@@ -37,6 +37,7 @@ class RecModule(TrainedModule):
 
     @torch.no_grad()
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         if stage != "fit" or not self.codec.fresh:
             return
         (batch,) = (batch for batch, _ in zip(self.first_batches(), range(1), strict=False))

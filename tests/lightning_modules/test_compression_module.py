@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from lightning_modules.codec import Codec
 from lightning_modules.compression_module import CompressionModule
@@ -62,6 +64,15 @@ def test_equally_large_pictures_go_together_and_results_keep_their_order(codec: 
         assert torch.equal(result.x, image.x)
         latents = codec.analyze(image.x)
         assert torch.equal(result.x_hat, codec.decode(codec.encode(latents).sections, latents.image_size))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_a_trainer_whose_weights_are_not_float32_is_refused(codec: HyperpriorCodec, precision: Any) -> None:
+    pictures: Any = SMALL  # a list, which DataLoader takes, whatever its annotation says
+    trainer = L.Trainer(accelerator="cpu", precision=precision, logger=False, enable_progress_bar=False)
+    with pytest.raises(CodingError, match=f"trainer.precision={precision}: .* give one of 32-true, bf16-mixed"):
+        trainer.validate(module_with(codec, Counted()), DataLoader(pictures, batch_size=None), verbose=False)
+    assert codec.g_a[0].weight.dtype == torch.float32
 
 
 def test_a_picture_whose_latents_cannot_be_found_fails_alone(codec: HyperpriorCodec) -> None:

@@ -233,7 +233,7 @@ def test_a_class_outside_latentpress_is_refused_without_importing_it(
     monkeypatch.syspath_prepend(tmp_path)
     path = tmp_path / "model.safetensors"
     save_model(_of_class("stranger", "Codec"), path)
-    assert "outside latentpress: stranger.Codec" in _refusal(path)
+    assert "stranger.Codec: a codec outside latentpress" in _refusal(path)
     assert "stranger" not in sys.modules
 
 
