@@ -23,7 +23,7 @@ from lightning_modules.derived_value import DerivedValue
 from lightning_modules.errors import CodingError, damaged
 from lightning_modules.image_padding import pad_to_multiple
 from lightning_modules.rec.files.file_coder import FileCoder, default_coder
-from lightning_modules.rec.files.sample_files import LN2, Contents, SampleFiles
+from lightning_modules.rec.files.sample_files import LN2, Contents, SampleFiles, size_of
 from lightning_modules.rec.models.hierarchy import KL, Hierarchy, Prior, analytic, fixed_noise
 from lightning_modules.rec.models.integer_networks import ReceiverState, implied_layers
 from lightning_modules.rec.samplers.auxiliary_variables import Gaussian
@@ -84,7 +84,7 @@ class RecCodec(Packed, RateMapped, Implying, Codec):
             found.append(kl(q, p, z))
             return z
 
-        size = (padded.shape[-2], padded.shape[-1])
+        size = size_of(padded)
         return Pass(self.networks.generate(self.networks.trained, x, size, draw), found)
 
     @torch.no_grad()
@@ -95,7 +95,7 @@ class RecCodec(Packed, RateMapped, Implying, Codec):
 
     def analyze(self, x: Tensor) -> Latents:
         """Return the pictures themselves: inference goes on while the levels are coded."""
-        return Latents({"x": x}, (x.shape[-2], x.shape[-1]))
+        return Latents({"x": x}, size_of(x))
 
     def estimate(self, latents: Latents) -> Estimate:
         """Estimate with one sample of the posteriors what files would take if relative entropy were all they took."""
@@ -191,8 +191,9 @@ class RecCodec(Packed, RateMapped, Implying, Codec):
         """Make the integer networks anew if the weights changed since; True if they did."""
         if self._derived.belongs_to(self._sources()):
             return False
+        expected = [getattr(self, f"expected_kl{level}") for level in range(len(self.networks.channels))]
         with torch.inference_mode(False):
-            self._adopt(ReceiverState.derived(self.networks, self.exported, self._expected_kl(), self.constants()))
+            self._adopt(ReceiverState.derived(self.networks, self.exported, expected, self.constants()))
         return True
 
     def constants(self) -> dict[str, Tensor]:
@@ -217,9 +218,6 @@ class RecCodec(Packed, RateMapped, Implying, Codec):
 
     def _adopt(self, derived: ReceiverState) -> None:
         self._derived.adopt(derived, self._sources())
-
-    def _expected_kl(self) -> list[Tensor]:
-        return [getattr(self, f"expected_kl{level}") for level in range(len(self.networks.channels))]
 
     def _sources(self) -> dict[str, Tensor]:
         return self.state_dict() | self.constants()

@@ -19,7 +19,7 @@ from lightning_modules.rec.codec import RecCodec
 from lightning_modules.rec.files import logistic_code
 from lightning_modules.rec.files.bits_back_files import BitsBackFiles, PictureSection, chain_of
 from lightning_modules.rec.files.logistic_code import IntegerLaw
-from lightning_modules.rec.files.sample_files import LN2
+from lightning_modules.rec.files.sample_files import LN2, size_of
 from lightning_modules.rec.files.settings import is_back
 from lightning_modules.rec.models.hilloc_weights import hilloc_weights
 from lightning_modules.rec.models.integer_networks import ReceiverState
@@ -181,8 +181,3 @@ def pixels_of(x: Tensor) -> np.ndarray:
     """Return one picture (1, 3, H, W) in [0, 1] as 8-bit integers (3, H, W)."""
     pixels: np.ndarray = (x[0] * (LEVELS - 1.0)).round().to("cpu", torch.int32).numpy()
     return pixels
-
-
-def size_of(x: Tensor) -> ImageSize:
-    """Return height and width."""
-    return x.shape[-2], x.shape[-1]

@@ -13,6 +13,7 @@ from lightning_modules.errors import CodingError
 from lightning_modules.image_padding import crop, padded_size
 from lightning_modules.rec.codec import RecCodec
 from lightning_modules.rec.files.levels import integers_of, value_of
+from lightning_modules.rec.files.sample_files import size_of
 from lightning_modules.rec.models.hierarchy import Prior
 from lightning_modules.rec.models.lossy_vaes import ARCHITECTURES, LossyVAE
 from lightning_modules.records import Estimate, ImageSize, Integers
@@ -62,7 +63,7 @@ class LossyCodec(RecCodec):
         return crop(tiled(self.networks.synthesis, footprint(self.networks.synthesis), state.float()).float(), size)
 
     def estimate_from(self, x: Tensor, state: Tensor, kl_bits: Tensor) -> Estimate:
-        return Estimate(self.pictures(state, (x.shape[-2], x.shape[-1])), {"latents": kl_bits})
+        return Estimate(self.pictures(state, size_of(x)), {"latents": kl_bits})
 
     # ---- files
 

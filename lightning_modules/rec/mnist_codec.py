@@ -19,7 +19,7 @@ from lightning_modules.exact.numpy_functions import sigmoid
 from lightning_modules.image_padding import crop
 from lightning_modules.rec.codec import Pass, RecCodec
 from lightning_modules.rec.files.file_coder import FileCoder
-from lightning_modules.rec.files.sample_files import LN2
+from lightning_modules.rec.files.sample_files import LN2, size_of
 from lightning_modules.rec.models.hierarchy import KL
 from lightning_modules.rec.models.integer_networks import ReceiverState
 from lightning_modules.rec.models.latent_priors import latent_prior, settings_in
@@ -73,7 +73,7 @@ class MnistCodec(SometimesCodable, RecCodec):
 
     def pixel_bits(self, x: Tensor, state: Tensor) -> Tensor:
         """Return -log2 P (B,) of the picture in black and white."""
-        logits = crop(self.networks.output(self.networks.trained, state), (x.shape[-2], x.shape[-1])).float()
+        logits = crop(self.networks.output(self.networks.trained, state), size_of(x)).float()
         nats = F.binary_cross_entropy_with_logits(logits, binarized(x).float(), reduction="none")
         return nats.flatten(1).sum(1) / LN2
 
@@ -99,7 +99,7 @@ class BinaryPixels:
         return False
 
     def push(self, stack: AnsStack, x: Tensor, state: Tensor, gray: bool) -> dict[str, float]:
-        frequencies = self._frequencies(state, (x.shape[-2], x.shape[-1]))
+        frequencies = self._frequencies(state, size_of(x))
         values = _values(x).ravel()
         stack.push_rows(values, frequencies)
         chosen = np.where(values == 1, frequencies[:, 1], frequencies[:, 0])

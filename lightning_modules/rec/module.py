@@ -10,12 +10,12 @@ from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from lightning_modules.compression_module import TrainedModule
-from lightning_modules.rec.codec import RecCodec
-from lightning_modules.rec.files.sample_files import LN2
+from lightning_modules.rec.codec import Pass, RecCodec
+from lightning_modules.rec.files.sample_files import LN2, size_of
 from lightning_modules.rec.lossless_codec import LosslessCodec
 from lightning_modules.rec.lossy_codec import LossyCodec
 from lightning_modules.rec.mnist_codec import MnistCodec
-from lightning_modules.rec.models.hierarchy import analytic, sampled_kl
+from lightning_modules.rec.models.hierarchy import KL, analytic, sampled_kl
 from lightning_modules.rec.models.weight_norm import initialized_by_data
 from lightning_modules.training.rate_distortion import mse_255
 
@@ -53,6 +53,12 @@ class RecModule(TrainedModule):
         """Run a batch through every layer."""
         self.codec.estimate_from(x, self.codec.observe(x, analytic, torch.randn_like).state, torch.zeros(len(x)))
 
+    def observed(self, x: Tensor, kl: KL) -> Pass:
+        """Draw samples for a batch of training, and remember the KL of its channels."""
+        found = self.codec.observe(x, kl, torch.randn_like)
+        self.codec.remember_kl(found.kl, self.kl_momentum)
+        return found
+
     def log_terms(self, terms: dict[str, Tensor]) -> None:
         """Log values when the logger takes this step's."""
         if self.is_logging_step():
@@ -74,8 +80,7 @@ class LosslessModule(RecModule):
     def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch x (B, 3, H, W) in [0, 1]."""
         del batch_idx
-        found = self.codec.observe(x, sampled_kl, torch.randn_like)
-        self.codec.remember_kl(found.kl, self.kl_momentum)
+        found = self.observed(x, sampled_kl)
         num_pixels = x.shape[-2] * x.shape[-1]
         pixels = self.codec.pixel_bits(x, found.state).mean() / num_pixels
         loss = pixels + kl_with_free_nats(found.kl, self.free_nats) / (LN2 * num_pixels)
@@ -105,8 +110,7 @@ class DigitModule(RecModule):
     def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch x (B, 3, H, W) in [0, 1]."""
         del batch_idx
-        found = self.codec.observe(x, analytic, torch.randn_like)
-        self.codec.remember_kl(found.kl, self.kl_momentum)
+        found = self.observed(x, analytic)
         num_pixels = x.shape[-2] * x.shape[-1]
         pixels = self.codec.pixel_bits(x, found.state).mean() / num_pixels
         (kl,) = (level.float().sum((2, 3)).mean(0) for level in found.kl)
@@ -129,10 +133,9 @@ class LossyModule(RecModule):
     def training_step(self, x: Tensor, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch x (B, 3, H, W) in [0, 1]."""
         del batch_idx
-        found = self.codec.observe(x, analytic, torch.randn_like)
-        self.codec.remember_kl(found.kl, self.kl_momentum)
+        found = self.observed(x, analytic)
         bpp = kl_with_free_nats(found.kl, -torch.inf) / (LN2 * x.shape[-2] * x.shape[-1])
-        distortion = self.distortion(x, self.codec.pictures(found.state, (x.shape[-2], x.shape[-1]))).mean()
+        distortion = self.distortion(x, self.codec.pictures(found.state, size_of(x))).mean()
         loss = self.lmbda * distortion + bpp
         self.log_terms({"loss": loss, "bpp": bpp, "distortion": distortion})
         return loss

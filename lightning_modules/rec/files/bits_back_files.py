@@ -16,7 +16,7 @@ from lightning_modules.coding.bits_back_chain import Share, joined, shares
 from lightning_modules.errors import CodingError, damaged, expect_content
 from lightning_modules.image_padding import ceil_div, pad_to_multiple, padded_size
 from lightning_modules.rec.files.bits_back import GridModel, PictureBits, read, write
-from lightning_modules.rec.files.sample_files import Contents, checksum, joint_crc
+from lightning_modules.rec.files.sample_files import Contents, checksum, joint_crc, size_of
 from lightning_modules.rec.files.settings import BitsBackSettings, is_back, split_back
 from lightning_modules.rec.models.integer_networks import ReceiverState
 from lightning_modules.rec.models.resnet_vae import ResNetVAE
@@ -127,7 +127,7 @@ class BitsBackFiles:
     def _push_all(self, pictures: Sequence[Tensor], cell_bits: int) -> tuple[AnsStack, list[PictureBits], float]:
         """Push onto as many seeded words as it takes; return the stack, costs, and the seeded bits that stay."""
         model = GridModel(self._networks, self._receiver.integer_networks, cell_bits)
-        height, width = ceil_div((pictures[0].shape[-2], pictures[0].shape[-1]), self._networks.stride)
+        height, width = ceil_div(size_of(pictures[0]), self._networks.stride)
         words = SPARE_WORDS + cell_bits * sum(self._networks.channels) * height * width // 32
         while True:
             stack = bits_back.stack_of(bits_back.seeded_bytes(words))

@@ -33,6 +33,8 @@ DECISIONS = 8
 LEAST_SCALE, MOST_SCALE = int(LEAST_LOG_SCALE * 2**LOG_SCALE_BITS), int(MOST_LOG_SCALE * 2**LOG_SCALE_BITS)
 COUPLING_LIMIT = int(MOST_COUPLING * 2**COUPLING_BITS)
 REACH = LEVELS * UNIT
+WHOLE = (1 << MASS_BITS) - LEAST_MASS * LEVELS
+"""Mass that is left when every value has its own."""
 
 
 class IntegerLaw(NamedTuple):
@@ -93,12 +95,8 @@ class _Masses:
         """Return the mass of what is below `value`, 0 ... 256, in 2^-MASS_BITS."""
         edge = UNIT * value - UNIT // 2 - self._mean
         inner = self._table[self._keys, edge.clip(-REACH, REACH) + REACH].astype(np.int64)
-        inner = np.where(value == 0, 0, np.where(value == LEVELS, self._whole, inner))
+        inner = np.where(value == 0, 0, np.where(value == LEVELS, WHOLE, inner))
         return inner + LEAST_MASS * value
-
-    @property
-    def _whole(self) -> int:
-        return (1 << MASS_BITS) - LEAST_MASS * LEVELS
 
 
 @cache
@@ -106,8 +104,7 @@ def _cumulative(log_scale: int) -> NDArray[np.int32]:
     """Return the logistic distribution function at 2 REACH + 1 multiples of 1 / UNIT, less what all values keep."""
     width = float(exp(np.array([-log_scale / 2**LOG_SCALE_BITS]))[0])
     distance = np.arange(-REACH, REACH + 1) / UNIT
-    whole = (1 << MASS_BITS) - LEAST_MASS * LEVELS
-    rising = np.maximum.accumulate(np.floor(whole * sigmoid(distance * width)))
+    rising = np.maximum.accumulate(np.floor(WHOLE * sigmoid(distance * width)))
     return rising.astype(np.int32)
 
 

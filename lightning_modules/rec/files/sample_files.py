@@ -85,7 +85,7 @@ class SampleFiles:
     def write(self, x: Tensor, file_coder: FileCoder, bound: float) -> Coded:
         """Code one picture (1, 3, H, W). bound: bits that its file is to be compared with."""
         settings = file_coder.settings._replace(gray=self._contents.is_gray(x))
-        ((_, layouts),) = self._planned([_size_of(x)], settings)
+        ((_, layouts),) = self._planned([size_of(x)], settings)
         sender, state = self._drawn(x, file_coder, layouts)
         stack = AnsStack()
         rest = self._contents.push(stack, x, state, settings.gray)
@@ -99,7 +99,7 @@ class SampleFiles:
         stack = AnsStack()
         coded: list[Coded] = []
         crcs: list[int] = []
-        for run, layouts in reversed(list(self._planned([_size_of(x) for x in pictures], file_coder.settings))):
+        for run, layouts in reversed(list(self._planned([size_of(x) for x in pictures], file_coder.settings))):
             of_run = slice(run.start, run.stop)
             x = torch.cat([*pictures[of_run]])
             sender, state = self._drawn(x, file_coder, layouts)
@@ -156,7 +156,7 @@ class SampleFiles:
         """Return a sender that has coded all levels of equally large pictures, and the state they make."""
         padded = pad_to_multiple(x, self._networks.stride)
         sender = Sender(self._networks, self._networks.infer(padded), file_coder.index_coder, layouts)
-        return sender, self._generate(_size_of(padded), sender, len(x))
+        return sender, self._generate(size_of(padded), sender, len(x))
 
     def _generate(self, size: ImageSize, draw: Sender | Receiver, count: int) -> Tensor:
         like = torch.zeros(count, 1, dtype=torch.float64, device=next(self._networks.parameters()).device)
@@ -206,5 +206,6 @@ def _coded(share: dict[str, float], bound: float, rest: dict[str, float]) -> Cod
     return Coded([], {"latents": of_latents, **rest}, share | {"bound": bound} | rest)
 
 
-def _size_of(x: Tensor) -> ImageSize:
+def size_of(x: Tensor) -> ImageSize:
+    """Return height and width of pictures (..., H, W)."""
     return x.shape[-2], x.shape[-1]

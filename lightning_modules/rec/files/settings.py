@@ -10,7 +10,7 @@ import torch
 from lightning_modules.coding.bits_back_chain import Link
 from lightning_modules.errors import damaged
 from lightning_modules.exact.torch_functions import ln
-from lightning_modules.rec.files.index_code import IndexCode, UniformCode, ZipfCode
+from lightning_modules.rec.files.message_code import IndexCode, UniformCode, ZipfCode
 from lightning_modules.rec.samplers.auxiliary_variables import POWER_LAW_EXPONENT
 from lightning_modules.rec.samplers.beam_search import BeamSearch
 from lightning_modules.rec.samplers.candidate_noise import Independent, Mirrored, SignFlipped
@@ -121,20 +121,9 @@ def split(payload: bytes) -> tuple[SampleSettings, bytes]:
         block_size, words = less + 1, words[_UNUSUAL.size :]
     if noise >= len(NOISES) or schedule >= len(SCHEDULES) or kinds & _BACK or not kl_per_variable or not block_kl:
         raise damaged("a section of indices asks for what none has")
-    return (
-        SampleSettings(
-            noise=noise,
-            schedule=schedule,
-            is_zipf=bool(kinds & _ZIPF),
-            num_candidates=num_candidates,
-            kl_per_variable=kl_per_variable,
-            block_kl=block_kl,
-            block_size=block_size,
-            seed=seed,
-            gray=bool(kinds & _GRAY),
-        ),
-        words,
-    )
+    is_zipf, gray = bool(kinds & _ZIPF), bool(kinds & _GRAY)
+    numbers = (num_candidates, kl_per_variable, block_kl, block_size, seed)
+    return SampleSettings(noise, schedule, is_zipf, *numbers, gray), words
 
 
 def usual(num_candidates: int) -> tuple[int, int, int]:

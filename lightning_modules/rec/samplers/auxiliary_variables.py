@@ -5,21 +5,27 @@ z = nu + a_1 + ... + a_K with a_k ~ N(0, sigma_k^2) under the prior p = N(nu, si
 t_k = (sigma_1^2 + ... + sigma_k^2) / sigma^2; formulas take it with its remainder 1 - t_k as an argument of its own,
 since the remainder is what rounding would spoil near the end. All in float64, KL divergences in nats; tensors
 broadcast, and D, the dimensions, are the last axis where something is summed.
+
+Samplers work on blocks in units of their prior: with u = (z - nu) / sigma the prior is N(0, 1) in every dimension and
+the posterior N(mean, ratio). Blocks of several sizes are stacked; the dimensions that a short block lacks have mean 0
+and ratio 1, which carry no information, so they change no bit of any sum. Legend: N blocks, T shares.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lightning_modules.exact.torch_functions import exp, ln, tree_sum
 
 POWER_LAW_EXPONENT = -0.7864636765648174
 """Fitted by the paper to optimised ratios; rounded to -0.79 there."""
 
-BISECTIONS = 60
+ELEMENTS_AT_ONCE = 1 << 20
 
 
 class Gaussian(NamedTuple):
@@ -98,16 +104,60 @@ def power_law_variances(num_variables: int, exponent: float = POWER_LAW_EXPONENT
     return torch.tensor(variances, dtype=torch.float64)
 
 
-def equal_kl_variances(num_variables: int, posterior: Gaussian, prior: Gaussian) -> Tensor:
-    """Return sigma_k^2 / sigma^2 (K,) that give every variable the same KL, for one block: mean and std (D,).
+# ---- blocks in units of their prior
 
-    What a schedule should come close to; a receiver does not know the posterior, so no file uses this one itself.
+
+class Targets(NamedTuple):
+    """Posteriors in prior units, float64.
+
+    mean: (N, D). ratio: (N, D), posterior variance over prior variance, > 0; above 1 is allowed. sizes: (N,) int64.
     """
-    goals = kl_divergence(posterior, prior) * (torch.arange(1, num_variables, dtype=torch.float64) / num_variables)
-    low, high = torch.zeros_like(goals), torch.ones_like(goals)
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        is_below = kl_profile(posterior, prior, middle) < goals
-        low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
-    ends = torch.ones(1, dtype=torch.float64)
-    return torch.cat([low, ends]).diff(prepend=0.0 * ends)
+
+    mean: Tensor
+    ratio: Tensor
+    sizes: Tensor
+
+    def kl(self) -> Tensor:
+        """Return nats (N,)."""
+        return kl_divergence(self._posterior, self._prior)
+
+    def kl_profile(self, revealed: Tensor) -> Tensor:
+        """Return nats (N, T) of the partial sums that hold the shares `revealed` (T,) of prior variance."""
+        at_once = max(1, ELEMENTS_AT_ONCE // (len(revealed) * self.mean.shape[1]))
+        parts = [self.rows(slice(k, k + at_once)) for k in range(0, len(self.mean), at_once)]
+        return torch.cat([kl_profile(part._posterior, part._prior, revealed) for part in parts])
+
+    def log_ratio(self, u: Tensor) -> Tensor:
+        """Return log q(u) / p(u) (N,) in nats, at u (N, D)."""
+        away = u - self.mean
+        return 0.5 * tree_sum((u * u - away * away / self.ratio) - ln(self.ratio))
+
+    def rows(self, chosen: Tensor | slice) -> Targets:
+        """Return some of the blocks."""
+        return Targets(self.mean[chosen], self.ratio[chosen], self.sizes[chosen])
+
+    def trimmed(self) -> Targets:
+        """Return the blocks without the dimensions that none of them has."""
+        longest = int(self.sizes.max())
+        return Targets(self.mean[:, :longest], self.ratio[:, :longest], self.sizes)
+
+    @property
+    def _posterior(self) -> Gaussian:
+        return Gaussian(self.mean, torch.sqrt(self.ratio))
+
+    @property
+    def _prior(self) -> Gaussian:
+        return Gaussian(torch.zeros_like(self.mean), torch.ones_like(self.ratio))
+
+
+def stack_targets(means: Sequence[Tensor], ratios: Sequence[Tensor]) -> Targets:
+    """Join blocks (D_n,) to one record. Raises ValueError for numbers no coder can work with."""
+    sizes = torch.tensor([len(mean) for mean in means], dtype=torch.int64, device=means[0].device)
+    mean = pad_sequence(list(means), batch_first=True, padding_value=0.0)
+    ratio = pad_sequence(list(ratios), batch_first=True, padding_value=1.0)
+    if not bool(torch.isfinite(mean).all() and torch.isfinite(ratio).all() and (ratio > 0).all()):
+        raise ValueError(
+            "a posterior or prior has a mean or a standard deviation that is not finite or not above 0: bound the "
+            "scales that the networks give"
+        )
+    return Targets(mean, ratio, sizes)

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from lightning_modules.coding.shared_randomness import NORMAL_UNIT
 from lightning_modules.exact.torch_functions import ceil_log2, folded_, ln, power_of_two, tree_sum
-from lightning_modules.rec.samplers.auxiliary_variables import VarianceShare
+from lightning_modules.rec.samplers.auxiliary_variables import Targets, VarianceShare
 from lightning_modules.rec.samplers.candidate_noise import WORKING_TYPE, StepNoise
-from lightning_modules.rec.samplers.targets import Targets
 
 EXACT_BITS = 53
 GRADIENT_BITS = 23

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lightning_modules.coding.shared_randomness import NORMAL_UNIT, halves, normal_integers, signed_64
 from lightning_modules.exact.torch_functions import exp, ln
+from lightning_modules.rec.samplers.auxiliary_variables import Targets
 from lightning_modules.rec.samplers.sequential_sampler import VariableTask, uniforms
-from lightning_modules.rec.samplers.targets import Targets
 
 NUM_ATOMS = 100
 SAMPLES_AT_ONCE = 1000

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_modules.rec.samplers.auxiliary_variables import Gaussian, variance_ratio
+from lightning_modules.rec.samplers.auxiliary_variables import Gaussian, Targets, stack_targets, variance_ratio
 from lightning_modules.rec.samplers.blocks import Layout
 from lightning_modules.rec.samplers.candidate_noise import CandidateNoise
 from lightning_modules.rec.samplers.candidate_scores import MAX_DIMENSIONS
 from lightning_modules.rec.samplers.schedule import MAX_VARIABLES, Schedule
-from lightning_modules.rec.samplers.targets import Targets, stack_targets
 from lightning_modules.rec.samplers.variable_batch import Sampler, VariableBatch, Variables, replay
 
 ROUNDING = 1e-4

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.exact.torch_functions import ln, tree_sum
+from lightning_modules.rec.samplers.auxiliary_variables import Targets
 from lightning_modules.rec.samplers.sequential_sampler import VariableTask, exponentials
-from lightning_modules.rec.samplers.targets import Targets
 
 TRIALS_AT_ONCE = 256
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.exact.torch_functions import ln, tree_sum
-from lightning_modules.rec.samplers.auxiliary_variables import POWER_LAW_EXPONENT, power_law_variances
-from lightning_modules.rec.samplers.targets import Targets
+from lightning_modules.rec.samplers.auxiliary_variables import POWER_LAW_EXPONENT, Targets, power_law_variances
 
 DEVIATION_BITS = 30
 MAX_VARIABLES = 1 << 16

@@ -18,6 +18,7 @@ from lightning_modules.coding.shared_randomness import extended_prefix, halves, 
 from lightning_modules.exact.torch_functions import ln
 from lightning_modules.rec.samplers.auxiliary_variables import (
     Gaussian,
+    Targets,
     VarianceShare,
     conditional_posterior,
     conditional_prior,
@@ -25,7 +26,6 @@ from lightning_modules.rec.samplers.auxiliary_variables import (
 )
 from lightning_modules.rec.samplers.candidate_noise import StepNoise
 from lightning_modules.rec.samplers.candidate_scores import one_shot_log_weights
-from lightning_modules.rec.samplers.targets import Targets
 from lightning_modules.rec.samplers.variable_batch import SUM_UNIT, VariableBatch
 
 PRIVATE_TAG = 0x2545F491

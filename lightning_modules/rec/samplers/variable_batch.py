@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lightning_modules.coding.shared_randomness import NORMAL_UNIT, extended_prefix
-from lightning_modules.rec.samplers.auxiliary_variables import VarianceShare
+from lightning_modules.rec.samplers.auxiliary_variables import Targets, VarianceShare
 from lightning_modules.rec.samplers.candidate_noise import CandidateNoise
 from lightning_modules.rec.samplers.schedule import DEVIATION_BITS
-from lightning_modules.rec.samplers.targets import Targets
 
 SUM_UNIT = 1.0 / (NORMAL_UNIT << DEVIATION_BITS)
 """Partial sums are multiples of this, 2^-42, and below 2^11 of them in float64: their additions are exact."""

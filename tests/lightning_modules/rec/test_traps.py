@@ -9,8 +9,8 @@ import torch
 
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.shared_randomness import normal_integers
-from lightning_modules.rec.files.index_code import UniformCode
-from lightning_modules.rec.samplers.auxiliary_variables import Gaussian
+from lightning_modules.rec.files.message_code import UniformCode
+from lightning_modules.rec.samplers.auxiliary_variables import Gaussian, stack_targets
 from lightning_modules.rec.samplers.blocks import equal_blocks
 from lightning_modules.rec.samplers.candidate_noise import SignFlipped
 from lightning_modules.rec.samplers.greedy_rejection import GreedyRejection, rejection_levels
@@ -19,7 +19,6 @@ from lightning_modules.rec.samplers.index_coder import IndexCoder
 from lightning_modules.rec.samplers.poisson_functional import PoissonFunctional
 from lightning_modules.rec.samplers.schedule import EqualKL, PowerLaw
 from lightning_modules.rec.samplers.sequential_sampler import OneByOne, SelectionRule, exponentials
-from lightning_modules.rec.samplers.targets import stack_targets
 from lightning_modules.rec.samplers.variable_batch import Variables
 from tests.lightning_modules.rec.conftest import MakeCoder
 from tests.lightning_modules.rec.peer_target import peer_target

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lightning_modules.coding.ans import AnsStack
-from lightning_modules.rec.files.index_code import IndexCode, UniformCode, ZipfCode, uniform_table, zipf_table
+from lightning_modules.rec.files.message_code import IndexCode, UniformCode, ZipfCode, uniform_table, zipf_table
 
 UNIFORM_CRC = 0xD127CBF6
 ZIPF_CRC = 0xAA974346

@@ -10,8 +10,15 @@ import torch
 
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.errors import DamagedFile
-from lightning_modules.rec.files.index_code import UniformCode, ZipfCode
-from lightning_modules.rec.files.message_code import MEANS, Richness, count_tables, pop_message, push_messages
+from lightning_modules.rec.files.message_code import (
+    MEANS,
+    Richness,
+    UniformCode,
+    ZipfCode,
+    count_tables,
+    pop_message,
+    push_messages,
+)
 from lightning_modules.rec.samplers.index_coder import Message
 from lightning_modules.rec.samplers.schedule import EqualKL, PowerLaw, Schedule, SharedEqualKL
 

@@ -8,11 +8,11 @@ import math
 import pytest
 import torch
 
+from lightning_modules.rec.samplers.auxiliary_variables import Targets, stack_targets
 from lightning_modules.rec.samplers.beam_search import BeamSearch
 from lightning_modules.rec.samplers.candidate_noise import CandidateNoise, Independent, Mirrored, SignFlipped
 from lightning_modules.rec.samplers.candidate_scores import best_paths, step_scores
 from lightning_modules.rec.samplers.schedule import EqualKL
-from lightning_modules.rec.samplers.targets import Targets, stack_targets
 from lightning_modules.rec.samplers.variable_batch import VariableBatch, Variables, replay
 from tests.lightning_modules.rec.peer_target import peer_target
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 import torch
 
+from lightning_modules.rec.samplers.auxiliary_variables import Targets, stack_targets
 from lightning_modules.rec.samplers.schedule import DEVIATION_BITS, EqualKL, PowerLaw, Schedule, SharedEqualKL
-from lightning_modules.rec.samplers.targets import Targets, stack_targets
 from lightning_modules.rec.samplers.variable_batch import Variables
 from tests.lightning_modules.rec.peer_target import peer_target
 

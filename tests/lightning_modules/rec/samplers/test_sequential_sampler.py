@@ -13,15 +13,16 @@ from scipy import stats
 
 from lightning_modules.rec.samplers.auxiliary_variables import (
     Gaussian,
+    Targets,
     VarianceShare,
     conditional_posterior,
     conditional_prior,
     partial_sum,
+    stack_targets,
 )
 from lightning_modules.rec.samplers.candidate_noise import SignFlipped
 from lightning_modules.rec.samplers.greedy_rejection import GreedyRejection, rejection_levels, weight_atoms
-from lightning_modules.rec.samplers.importance_sampling import ImportanceSampling
-from lightning_modules.rec.samplers.ordered_random_coding import OrderedRandomCoding, ordered_times
+from lightning_modules.rec.samplers.importance_sampling import ImportanceSampling, OrderedRandomCoding, ordered_times
 from lightning_modules.rec.samplers.poisson_functional import PoissonFunctional, largest_log_weight
 from lightning_modules.rec.samplers.schedule import EqualKL
 from lightning_modules.rec.samplers.sequential_sampler import (
@@ -31,7 +32,6 @@ from lightning_modules.rec.samplers.sequential_sampler import (
     exponentials,
     one_variable_targets,
 )
-from lightning_modules.rec.samplers.targets import Targets, stack_targets
 from lightning_modules.rec.samplers.variable_batch import VariableBatch, Variables, replay
 
 MEAN, RATIO = 1.1, 0.3
