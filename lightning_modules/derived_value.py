@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Generic, TypeVar
+import math
+from collections.abc import Mapping, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from lightning_modules.coding.tables import CodingTables
+from lightning_modules.exact.network import part_of
+
 T = TypeVar("T")
+
+
+class Storable(Protocol):
+    """Something that a model stores as tensors."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return its tensors by name."""
+
+
+P = TypeVar("P", bound=Storable)
+
+
+class CodingState(NamedTuple, Generic[P]):
+    """The tables and integers that a hyperprior's files are coded with, stored with its weights.
+
+    z_tables: one a channel of z. y_tables: one a scale, or a scale and a fraction of a mean. parameters: from z to the
+    tables of y.
+    """
+
+    z_tables: CodingTables
+    y_tables: CodingTables
+    parameters: P
+
+    def state(self) -> dict[str, Tensor]:
+        """Return both tables (`tables.z.*`, `tables.y.*`) and the parameters (`exact.*`)."""
+        tables = {"tables.z": self.z_tables.state(), "tables.y": self.y_tables.state()}
+        state = {f"{prefix}.{name}": torch.from_numpy(a) for prefix, part in tables.items() for name, a in part.items()}
+        return state | {f"exact.{name}": value for name, value in self.parameters.state().items()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], parameters: P) -> CodingState[P]:
+        """Read the tables of `state`; its parameters have been read. Raises `KeyError` when a table is missing."""
+        z_tables, y_tables = (CodingTables.from_state(part_of(state, prefix)) for prefix in ("tables.z.", "tables.y."))
+        return cls(z_tables, y_tables, parameters)
+
+    def least_bits_of_z(self, z_shape: Sequence[int]) -> float:
+        """Return the least that z of shape (N, h, w) can cost, in bits."""
+        return float(math.prod(z_shape[1:]) * self.z_tables.least_bits.sum())
 
 
 class DerivedValue(Generic[T]):

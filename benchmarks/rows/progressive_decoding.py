@@ -12,8 +12,7 @@ from torch import Tensor
 from benchmarks.measurement import Goal, Measurement, Settings, interleave, relative_time
 from lightning_modules.densities import medians
 from lightning_modules.sic.codec import SicCodec
-from lightning_modules.sic.coding_parameters import CodingParameters
-from lightning_modules.sic.derived_state import derive
+from lightning_modules.sic.coding_parameters import CodingParameters, derive
 from lightning_modules.sic.group_steps import Front, fill_group, parameters_at_once
 from lightning_modules.sic.hyper_networks import STRIDE
 

@@ -26,12 +26,12 @@ from lightning_modules.coding.ans import AnsStack, StackReader
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.tables import SCALES, total_bits
 from lightning_modules.densities import factorized_likelihood, gaussian_likelihood, medians, update_medians
-from lightning_modules.derived_value import DerivedValue
+from lightning_modules.derived_value import CodingState, DerivedValue
 from lightning_modules.errors import CodingError
+from lightning_modules.exact.network import part_of
 from lightning_modules.hyperprior import networks
 from lightning_modules.hyperprior.calibration import calibrated_tables
-from lightning_modules.hyperprior.coding_parameters import MEAN_BITS, CodingParameters
-from lightning_modules.hyperprior.derived_state import Derived, derive, exact_state
+from lightning_modules.hyperprior.coding_parameters import MEAN_BITS, CodingParameters, derive
 from lightning_modules.hyperprior.table_mixtures import table_mixtures
 from lightning_modules.hyperprior.transforms import PAPERS, Transforms, made_of, read_sizes
 from lightning_modules.image_padding import ceil_div, crop
@@ -73,7 +73,7 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
         self.entropy_bottleneck = EntropyBottleneck(N)
         self.entropy_bottleneck.quantiles.requires_grad_(False)  # solved for, not trained: see update_medians
         self.gaussian_conditional = GaussianConditional(None)
-        self._derived = DerivedValue[Derived]()
+        self._derived = DerivedValue[CodingState[CodingParameters]]()
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> HyperpriorCodec:
@@ -148,7 +148,8 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
         derived = self._derived.value
         z_shape = (self.hyperparameters["N"], *ceil_div(image_size, networks.HYPER_STRIDE))
         y_shape = (self.hyperparameters["M"], *ceil_div(image_size, networks.LATENT_STRIDE))
-        readers = [StackReader(sections, derived.least_bits(z_shape, y_shape)) for sections in files]
+        least_bits = derived.least_bits_of_z(z_shape) + math.prod(y_shape) * float(derived.y_tables.least_bits.min())
+        readers = [StackReader(sections, least_bits) for sections in files]
         pictures: dict[StackReader, dict[str, np.ndarray]] = {}
         for reader in _sound(readers):
             pictures[reader] = {"z": reader.pop(_channels(z_shape), derived.z_tables).reshape(z_shape)}
@@ -215,7 +216,7 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
     @classmethod
     def implied_weights(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights of h_s that its stored integers stand for; none where no integers are stored."""
-        exact = exact_state(state)
+        exact = part_of(state, "exact.")
         if not exact:
             return {}
         N, M, transforms = read_sizes(state, KIND)
@@ -223,7 +224,8 @@ class HyperpriorCodec(Calibratable, Implying, LatentVariableCodec):
         return CodingParameters.from_state(family.hyper_synthesis(N, M), exact).float_weights()
 
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
-        self._derived.adopt(Derived.from_state(self.h_s, state), self._sources())
+        parameters = CodingParameters.from_state(self.h_s, part_of(state, "exact."))
+        self._derived.adopt(CodingState.from_state(state, parameters), self._sources())
 
     def _sources(self) -> dict[str, Tensor]:
         """Return the weights that derived state depends on, by name."""

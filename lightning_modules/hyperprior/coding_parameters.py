@@ -5,14 +5,26 @@ z symbols --+ medians--> z_hat --h_s, exact--> sigma in 2^-12, mean in 2^-8 --th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
-from lightning_modules.coding.tables import SCALES, CodingTables, likely_symbols, scale_thresholds
+from lightning_modules.coding.tables import (
+    SCALES,
+    TAIL_MASS,
+    CodingTables,
+    gaussian_tables,
+    likely_symbols,
+    scale_thresholds,
+    tables_from_pmf,
+)
+from lightning_modules.densities import factorized_pmfs, medians
+from lightning_modules.derived_value import CodingState
 from lightning_modules.exact.export import export, float_weights
 from lightning_modules.exact.network import ExactNetwork, part_of
 from lightning_modules.image_padding import crop
@@ -67,15 +79,27 @@ class CodingParameters(NamedTuple):
         return {f"h_s.{name}": value for name, value in float_weights(self.network).items()}
 
 
-def integer_parameters(h_s: nn.Sequential, medians: Tensor, z_tables: CodingTables) -> CodingParameters:
-    """Export trained weights to integers. medians: (1, N, 1, 1).
+@functools.cache
+def scale_tables() -> CodingTables:
+    """Make the tables of y: one for each sigma of the ladder, the same for every model."""
+    return gaussian_tables(SCALES)
+
+
+def derive(h_s: nn.Sequential, bottleneck: EntropyBottleneck) -> CodingState[CodingParameters]:
+    """Derive tables and integers from weights whose medians are up to date."""
+    z_tables = tables_from_pmf(*factorized_pmfs(bottleneck, TAIL_MASS))
+    return CodingState(z_tables, scale_tables(), integer_parameters(h_s, medians(bottleneck), z_tables))
+
+
+def integer_parameters(h_s: nn.Sequential, offsets: Tensor, z_tables: CodingTables) -> CodingParameters:
+    """Export trained weights to integers. offsets: the medians of z, (1, N, 1, 1).
 
     The ranges of activations come from z as its tables say that it will be: no pictures are needed.
     """
-    medians = medians.detach().cpu().double()
+    offsets = offsets.detach().cpu().double()
     M = len(h_s[-1].get_parameter("bias")) // 2
     fractions = torch.tensor([SCALE_BITS] * M + [MEAN_BITS] * M)
-    network = export(h_s, likely_symbols(z_tables) + medians, fractions)
-    fixed = (medians.flatten() * 2.0 ** int(network.fractions[0])).round().to(torch.int32)
+    network = export(h_s, likely_symbols(z_tables) + offsets, fractions)
+    fixed = (offsets.flatten() * 2.0 ** int(network.fractions[0])).round().to(torch.int32)
     thresholds = torch.from_numpy(np.ceil(scale_thresholds(SCALES) * 2.0**SCALE_BITS)).to(torch.int32)
     return CodingParameters(network, footprint(h_s), fixed, thresholds)

@@ -17,8 +17,7 @@ from lightning_modules.capabilities import Recoding
 from lightning_modules.coding.shifted_tables import FRACTIONS, shifted_tables, split_means
 from lightning_modules.errors import CodingError
 from lightning_modules.hyperprior.codec import HyperpriorCodec
-from lightning_modules.hyperprior.coding_parameters import MEAN_BITS
-from lightning_modules.hyperprior.derived_state import derive
+from lightning_modules.hyperprior.coding_parameters import MEAN_BITS, derive
 from lightning_modules.quantization import Quantizer
 from lightning_modules.records import ImageSize, Latents, Synthesis
 

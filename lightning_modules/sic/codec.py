@@ -22,14 +22,13 @@ from lightning_modules.codec import LatentVariableCodec
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.tables import total_bits
 from lightning_modules.densities import factorized_likelihood, medians, update_medians
-from lightning_modules.derived_value import DerivedValue
+from lightning_modules.derived_value import CodingState, DerivedValue
 from lightning_modules.errors import CodingError
 from lightning_modules.exact.network import part_of
 from lightning_modules.quantization import Quantizer
 from lightning_modules.records import Coded, Estimate, ImageSize, Integers, Latents, Section, Synthesis
-from lightning_modules.sic.coding_parameters import CodingParameters
+from lightning_modules.sic.coding_parameters import CodingParameters, derive
 from lightning_modules.sic.decoding_options import Address, Readable, Reading
-from lightning_modules.sic.derived_state import Derived, derive
 from lightning_modules.sic.group_coding import GroupSymbols, symbols_of
 from lightning_modules.sic.hyper_networks import hyper_synthesis
 from lightning_modules.sic.networks import SicNetworks, sizes_of
@@ -75,7 +74,7 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
             "hyper_width": hyper_width,
         }
         self.reading = Reading()
-        self._derived = DerivedValue[Derived]()
+        self._derived = DerivedValue[CodingState[CodingParameters]]()
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> SicCodec:
@@ -236,7 +235,8 @@ class SicCodec(Readable, SicNetworks, Progressive, ManyPictured, Implying, Readi
         return CodingParameters.from_state(hs, exact).float_weights()
 
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
-        self._derived.adopt(Derived.from_state(self.hs, state), self._sources())
+        parameters = CodingParameters.from_state(self.hs, part_of(state, "exact."))
+        self._derived.adopt(CodingState.from_state(state, parameters), self._sources())
 
     def _sources(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.named_parameters() if name.startswith(CODED_BY)}

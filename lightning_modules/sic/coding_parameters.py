@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.coding.tables import CodingTables, likely_symbols, scale_thresholds
-from lightning_modules.densities import medians
+from lightning_modules.coding.shifted_tables import shifted_tables
+from lightning_modules.coding.tables import TAIL_MASS, CodingTables, likely_symbols, scale_thresholds, tables_from_pmf
+from lightning_modules.densities import factorized_pmfs, medians
+from lightning_modules.derived_value import CodingState
 from lightning_modules.errors import CodingError
 from lightning_modules.exact.export import EXAMPLES, export, float_weights
 from lightning_modules.exact.network import ExactNetwork, part_of
@@ -25,7 +27,7 @@ from lightning_modules.exact.products import Float64Product
 from lightning_modules.sic.group_context import EntropyParameters, GroupContext, group_channels
 from lightning_modules.sic.group_steps import FloatGroup, Front, fill_group, parameters_at_once
 from lightning_modules.sic.hyper_networks import STRIDE
-from lightning_modules.sic.integer_group import LARGEST, SCALE_BITS, IntegerGroup, integer_group
+from lightning_modules.sic.integer_group import FRACTIONS, LARGEST, SCALE_BITS, IntegerGroup, integer_group
 from lightning_modules.sic.networks import SicNetworks
 from lightning_modules.tiling import Footprint, footprint, tiled
 
@@ -133,6 +135,12 @@ class CodingParameters:
             for parameters in (at_once, stepwise):
                 crc ^= zlib.crc32(parameters.to(torch.int64).numpy().tobytes(), crc)
         return crc
+
+
+def derive(networks: SicNetworks) -> CodingState[CodingParameters]:
+    """Derive tables and integers from weights whose medians are up to date."""
+    z_tables = tables_from_pmf(*factorized_pmfs(networks.entropy_bottleneck, TAIL_MASS))
+    return CodingState(z_tables, shifted_tables(SIGMAS, FRACTIONS), integer_parameters(networks, z_tables))
 
 
 @torch.no_grad()

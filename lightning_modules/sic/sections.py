@@ -12,9 +12,10 @@ import torch
 from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.container import content_crc
 from lightning_modules.coding.serial_stack import SerialStack
+from lightning_modules.derived_value import CodingState
 from lightning_modules.errors import DamagedFile, damaged
 from lightning_modules.records import Section
-from lightning_modules.sic.derived_state import Derived
+from lightning_modules.sic.coding_parameters import CodingParameters
 from lightning_modules.sic.group_coding import GroupSymbols, pop_group
 from lightning_modules.sic.hyper_networks import STRIDE
 
@@ -34,7 +35,7 @@ class Read(NamedTuple):
 
 
 def write_sections(
-    derived: Derived, seed: int, z: np.ndarray, y: np.ndarray, groups: Sequence[GroupSymbols]
+    derived: CodingState[CodingParameters], seed: int, z: np.ndarray, y: np.ndarray, groups: Sequence[GroupSymbols]
 ) -> list[Section]:
     """Write one section for each group. z: (N, h, w). y: (k g, 4 h, 4 w), the groups that are coded."""
     width = derived.parameters.width
@@ -55,7 +56,9 @@ def write_sections(
 class SicReader:
     """A reader of one file's sections. z_shape: (N, h, w)."""
 
-    def __init__(self, derived: Derived, sections: Sequence[Section], z_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, derived: CodingState[CodingParameters], sections: Sequence[Section], z_shape: tuple[int, int, int]
+    ) -> None:
         self.derived, self.sections, self.z_shape = derived, sections, z_shape
 
     def read(self) -> Read:
@@ -87,7 +90,7 @@ class SicReader:
             raise damaged("its first section is shorter than a seed")
         (seed,) = SEED.unpack_from(payload)
         stack = AnsStack.from_bytes(payload[SEED.size :])
-        stack.expect_bits(self.derived.least_bits(self.z_shape))
+        stack.expect_bits(self.derived.least_bits_of_z(self.z_shape))
         return seed, stack.pop(_channels(self.z_shape), self.derived.z_tables).reshape(self.z_shape), stack
 
 

@@ -33,6 +33,7 @@ from lightning_modules.hyperprior.transforms import PAPERS, made_of, read_sizes
 from lightning_modules.image_padding import ceil_div, crop
 from lightning_modules.quantization import Quantizer, uniform_noise
 from lightning_modules.records import Chain, Coded, Estimate, ImageSize, Integers, Latents, Section, Synthesis
+from lightning_modules.sga.bits_back.coding_state import BitsBackState, derive
 from lightning_modules.sga.bits_back.densities import (
     FILTERS,
     INIT_SCALE,
@@ -40,7 +41,6 @@ from lightning_modules.sga.bits_back.densities import (
     prior_density,
     sample,
 )
-from lightning_modules.sga.bits_back.derived_state import Derived, derive
 from lightning_modules.sga.bits_back.networks import hyper_analysis
 from lightning_modules.sga.bits_back.picture_order import Written, write
 from lightning_modules.sga.bits_back.posterior import Search
@@ -94,7 +94,7 @@ class BitsBackCodec(Chained, Implying, LatentVariableCodec):
         self.entropy_bottleneck.quantiles.requires_grad_(False)  # of no meaning here: z has no grid to be centred
         self.gaussian_conditional = GaussianConditional(None)
         self.least_negative_scale = LowerBound(-LARGEST_TRAINING_SCALE)
-        self._derived = DerivedValue[Derived]()
+        self._derived = DerivedValue[BitsBackState]()
 
     @classmethod
     def from_weights(cls, state: Mapping[str, Tensor], **hyperparameters: Any) -> BitsBackCodec:
@@ -247,10 +247,10 @@ class BitsBackCodec(Chained, Implying, LatentVariableCodec):
             return {}
         N, M, transforms = read_sizes(state, KIND)
         family = made_of(transforms) if transforms else PAPERS
-        return Derived.from_state(hyper_analysis(N, M), family.hyper_synthesis(N, M), state).float_weights()
+        return BitsBackState.from_state(hyper_analysis(N, M), family.hyper_synthesis(N, M), state).float_weights()
 
     def load_derived(self, state: Mapping[str, Tensor]) -> None:
-        self._derived.adopt(Derived.from_state(self.h_a, self.h_s, state), self._sources())
+        self._derived.adopt(BitsBackState.from_state(self.h_a, self.h_s, state), self._sources())
 
     def _sources(self) -> dict[str, Tensor]:
         parts = {"h_a": self.h_a, "h_s": self.h_s, "entropy_bottleneck": self.entropy_bottleneck}

@@ -23,7 +23,7 @@ from lightning_modules.hyperprior.coding_parameters import MEAN_BITS
 from lightning_modules.hyperprior.networks import HYPER_STRIDE, LATENT_STRIDE
 from lightning_modules.image_padding import ceil_div
 from lightning_modules.records import ImageSize, Integers
-from lightning_modules.sga.bits_back.derived_state import Derived, y_tables
+from lightning_modules.sga.bits_back.coding_state import BitsBackState, y_tables
 from lightning_modules.sga.bits_back.posterior import Gaussians, Search
 from lightning_modules.sga.bits_back.settings import LARGEST, Mode, Settings
 
@@ -48,7 +48,7 @@ class Written(NamedTuple):
     net: float
 
 
-def write(stack: AnsStack, derived: Derived, y: Int32s, search: Search, fineness: int, mode: Mode) -> Written:
+def write(stack: AnsStack, derived: BitsBackState, y: Int32s, search: Search, fineness: int, mode: Mode) -> Written:
     """Push one picture, y (M, h, w) integers, onto a stack. Raises `TooFewBits`, with the stack in disorder."""
     start = stack.bits
     q = derived.posterior(y, search)
@@ -67,7 +67,9 @@ def write(stack: AnsStack, derived: Derived, y: Int32s, search: Search, fineness
     return Written(settings, _integers(entries, settings.grid, y, q), cost, q, low, stack.bits - start)
 
 
-def read(stack: AnsStack, derived: Derived, settings: Settings, channels: tuple[int, int], size: ImageSize) -> Integers:
+def read(
+    stack: AnsStack, derived: BitsBackState, settings: Settings, channels: tuple[int, int], size: ImageSize
+) -> Integers:
     """Invert `write` and leave the stack as it was before. channels: N and M. Raises `DamagedFile`."""
     z_shape = (channels[0], *ceil_div(size, HYPER_STRIDE))
     y_shape = (channels[1], *ceil_div(size, LATENT_STRIDE))
@@ -96,13 +98,13 @@ def _rows_of(q: Gaussians, grid: Grid) -> GaussianRows:
     return GaussianRows(grid, q.mean.ravel(), q.deviation.ravel())
 
 
-def _prior(derived: Derived, grid: Grid, z_shape: tuple[int, ...]) -> SharedRows:
+def _prior(derived: BitsBackState, grid: Grid, z_shape: tuple[int, ...]) -> SharedRows:
     channels = np.repeat(np.arange(z_shape[0]), math.prod(z_shape[1:]))
     return shared_rows(grid, derived.posterior.density.cdf, channels)
 
 
 def _tables_of_y(
-    derived: Derived, entries: Int32s, grid: Grid, z_shape: tuple[int, ...], size: tuple[int, ...]
+    derived: BitsBackState, entries: Int32s, grid: Grid, z_shape: tuple[int, ...], size: tuple[int, ...]
 ) -> tuple[Int32s, Int32s]:
     """Look up table number and integer base of each y, (M, *size), given the entries of z."""
     unit = 2.0 ** int(derived.parameters.network.fractions[0])

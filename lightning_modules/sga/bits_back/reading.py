@@ -11,7 +11,7 @@ from lightning_modules.coding.ans import AnsStack
 from lightning_modules.coding.bits_back_chain import Share, joined
 from lightning_modules.errors import CodingError, DamagedFile, damaged
 from lightning_modules.records import CARRIED, ImageSize, Integers, Section
-from lightning_modules.sga.bits_back.derived_state import Derived
+from lightning_modules.sga.bits_back.coding_state import BitsBackState
 from lightning_modules.sga.bits_back.picture_order import crc_of, read
 from lightning_modules.sga.bits_back.settings import Mode, Settings, split
 
@@ -31,7 +31,7 @@ class File:
 class Reader:
     """A reader of the files of one model. channels: its N and M."""
 
-    def __init__(self, derived: Derived, channels: tuple[int, int]) -> None:
+    def __init__(self, derived: BitsBackState, channels: tuple[int, int]) -> None:
         self.derived, self.channels = derived, channels
 
     def read_each(self, files: Sequence[tuple[Sequence[Section], ImageSize]]) -> list[Integers | CodingError]:

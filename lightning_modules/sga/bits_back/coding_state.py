@@ -31,7 +31,7 @@ EXAMPLES = 8
 """Pictures of y that the ranges of h_a's activations come from."""
 
 
-class Derived(NamedTuple):
+class BitsBackState(NamedTuple):
     """The integers that files are coded with.
 
     parameters: from z to tables and means of y. posterior: from y_hat to q.
@@ -48,7 +48,7 @@ class Derived(NamedTuple):
         return {f"exact.{name}": value for name, value in state.items()}
 
     @classmethod
-    def from_state(cls, h_a: nn.Sequential, h_s: nn.Sequential, state: Mapping[str, Tensor]) -> Derived:
+    def from_state(cls, h_a: nn.Sequential, h_s: nn.Sequential, state: Mapping[str, Tensor]) -> BitsBackState:
         """Invert `state`; raises as `ExactNetwork.from_state` does, or `CodingError` where tables of y differ."""
         exact = part_of(state, "exact.")
         parameters = CodingParameters.from_state(h_s, exact)
@@ -65,13 +65,13 @@ class Derived(NamedTuple):
 
 
 @torch.no_grad()
-def derive(h_a: nn.Sequential, h_s: nn.Sequential, bottleneck: EntropyBottleneck) -> Derived:
+def derive(h_a: nn.Sequential, h_s: nn.Sequential, bottleneck: EntropyBottleneck) -> BitsBackState:
     """Export trained weights to integers; no pictures are needed."""
     z_tables = tables_from_pmf(*factorized_pmfs(bottleneck, TAIL_MASS))
     parameters = integer_parameters(h_s, torch.zeros(1, bottleneck.channels, 1, 1), z_tables)
     channels = 2 * bottleneck.channels
     network = export(h_a, likely_y(h_s, z_tables), torch.full((channels,), POSTERIOR_BITS))
-    return Derived(parameters, Posterior(network, parameters.network, PortableDensity.of(bottleneck)))
+    return BitsBackState(parameters, Posterior(network, parameters.network, PortableDensity.of(bottleneck)))
 
 
 def likely_y(h_s: nn.Sequential, z_tables: CodingTables) -> Tensor:
