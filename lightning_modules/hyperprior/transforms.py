@@ -39,16 +39,16 @@ class Transforms(Protocol):
     """Makes the four networks of a hyperprior with N channels of z and M of y."""
 
     def analysis(self, N: int, M: int) -> nn.Sequential:
-        """g_a: (B, 3, H, W) -> (B, M, H/16, W/16), rounded up."""
+        """Build g_a: (B, 3, H, W) -> (B, M, H/16, W/16), rounded up."""
 
     def synthesis(self, N: int, M: int) -> nn.Sequential:
-        """g_s: (B, M, h, w) -> (B, 3, 16h, 16w)."""
+        """Build g_s: (B, M, h, w) -> (B, 3, 16h, 16w)."""
 
     def hyper_analysis(self, N: int, M: int) -> nn.Sequential:
-        """h_a: (B, M, h, w) -> (B, N, h/4, w/4), rounded up."""
+        """Build h_a: (B, M, h, w) -> (B, N, h/4, w/4), rounded up."""
 
     def hyper_synthesis(self, N: int, M: int) -> nn.Sequential:
-        """h_s: (B, N, h, w) -> (B, 2M, 4h, 4w): raw scales first, then means."""
+        """Build h_s: (B, N, h, w) -> (B, 2M, 4h, 4w), raw scales first, then means."""
 
 
 class PaperTransforms:
@@ -207,7 +207,7 @@ def read_sizes(state: Mapping[str, Tensor], kind: str) -> Sizes:
 
 
 def _read_deep(state: Mapping[str, Tensor]) -> Sizes | None:
-    """None for weights that are not of `DeepTransforms`."""
+    """Read the settings of `DeepTransforms` off weights; None for those of other transforms."""
     places = [place for name in state if (place := re.fullmatch(r"g_a\.(\d+)(\.0)?\.weight", name))]
     banks = sorted((int(place[1]), place[2] is None) for place in places if state[place[0]].ndim == 4)
     direct = [index for index, is_direct in banks if is_direct]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def edge_distance(x: Tensor, x_hat: Tensor, scales: int) -> Tensor:
-    """(x, x_hat), each (B, 3, H, W) -> (B,): mean absolute difference of neighbours' differences, over octaves.
+    """Compute the mean absolute difference of neighbours' differences over octaves, (B,), of two (B, 3, H, W).
 
     Each of `scales` octaves halves the sides of the one before, until one of them is below 2.
     """

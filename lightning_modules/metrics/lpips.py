@@ -45,7 +45,7 @@ class PerceptualDistance:
 
     @functools.cached_property
     def network(self) -> nn.Module:
-        """Frozen, in evaluation mode, on the CPU until a picture on another device comes."""
+        """Load the network, frozen, in evaluation mode, on the CPU until a picture on another device comes."""
         import lpips
 
         with warnings.catch_warnings():  # lpips builds its trunk by an argument that torchvision has renamed
@@ -66,7 +66,7 @@ class PerceptualDistance:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """A state dict, never anything that runs code."""
+    """Read a state dict, never anything that runs code."""
     if not path.is_file():
         raise CodingError(f"{path}: no such file; name one with weights=, or let weights=null fetch the published one")
     try:
@@ -76,10 +76,10 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def published_weights(name: str, source: str) -> dict[str, Any]:
-    """A file that PyTorch's cache holds, fetched and checked against its hash if it is not there."""
+    """Return a file of PyTorch's cache, fetched and checked against its hash if it is not there."""
     return read_weights(cached_by_torch(name, source).fetch())
 
 
 def cached_by_torch(name: str, source: str) -> PublishedFile:
-    """SOURCE/NAME, which torchvision and torch-fidelity look for where PyTorch keeps downloads."""
+    """Fetch SOURCE/NAME, which torchvision and torch-fidelity look for where PyTorch keeps downloads."""
     return PublishedFile(f"{source}/{name}", Path(torch.hub.get_dir()) / "checkpoints")

@@ -28,7 +28,7 @@ MIN_SIDE = (WINDOW - 1) * 2 ** (len(WEIGHTS) - 1) + 1
 
 
 def ms_ssim(x: Tensor, y: Tensor) -> float:
-    """Pictures (C, H, W) with values 0 to 255 -> 1 for equal ones, less otherwise; NaN below `MIN_SIDE`."""
+    """Compute MS-SSIM of pictures (C, H, W) with values 0 to 255: 1 for equal ones; NaN below `MIN_SIDE`."""
     if min(x.shape[-2:]) < MIN_SIDE:
         return float("nan")
     channels = [_channel_ms_ssim(*planes) for planes in zip(x, y, strict=True)]

@@ -12,7 +12,7 @@ BAND_PIXELS = 1 << 20
 
 
 def band_rows(width: int) -> int:
-    """Rows of one band, at least 1."""
+    """Return the number of rows of one band, at least 1."""
     return max(1, BAND_PIXELS // width)
 
 

@@ -19,7 +19,7 @@ from lightning_modules.sga.distortion import Distortion
 from lightning_modules.training.rate_distortion import bits, mse_255
 
 
-class Evaluation(NamedTuple):
+class TrueLoss(NamedTuple):
     """The true loss of hard-rounded latents and its parts, all (B,).
 
     psnr: of 8-bit pixels. psnr_float: of x_hat as it is. Both in dB.
@@ -47,13 +47,13 @@ class Objective(NamedTuple):
         return self.lmbda * self.distortion(self.x, synthesis.x_hat) + rate / self._num_pixels()
 
     @torch.no_grad()
-    def evaluate(self, codec: LatentVariableCodec, latents: Latents) -> Evaluation:
+    def evaluate(self, codec: LatentVariableCodec, latents: Latents) -> TrueLoss:
         """Compute the true loss and its parts, of what coding would make of `latents`."""
         estimate = codec.estimate(latents)
         bpp = torch.stack(list(estimate.bits.values())).sum(0).to(self.x) / self._num_pixels()
         loss = self.lmbda * self.distortion(self.x, estimate.x_hat) + bpp
         levels = (estimate.x_hat.clamp(0.0, 1.0) * 255.0).round() / 255.0
-        return Evaluation(loss, bpp, psnr(self.x, levels), psnr(self.x, estimate.x_hat))
+        return TrueLoss(loss, bpp, psnr(self.x, levels), psnr(self.x, estimate.x_hat))
 
     def _num_pixels(self) -> int:
         return self.x.shape[-2] * self.x.shape[-1]

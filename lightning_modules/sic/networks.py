@@ -27,7 +27,7 @@ from lightning_modules.quantization import straight_through
 from lightning_modules.records import ImageSize
 from lightning_modules.sic.group_context import EntropyParameters, GroupContext
 from lightning_modules.sic.hyper_networks import STRIDE, hyper_analysis, hyper_synthesis
-from lightning_modules.sic.transforms import Analysis, Synthesis
+from lightning_modules.sic.transforms import SwinAnalysis, SwinSynthesis
 
 LISTED = 8
 """Names that an error lists before it counts the rest."""
@@ -49,8 +49,8 @@ class SicNetworks(nn.Module):
             raise ValueError(f"{groups} groups do not divide {channels} channels")
         self.groups, self.channels, self.group_width = groups, channels, channels // groups
         self.stride = STRIDE * 2 ** len(widths)
-        self.ga = Analysis(widths, depths, heads)
-        self.gs = Synthesis(widths[::-1], depths[::-1], heads)
+        self.ga = SwinAnalysis(widths, depths, heads)
+        self.gs = SwinSynthesis(widths[::-1], depths[::-1], heads)
         self.ha = hyper_analysis(channels, hyper_width)
         self.hs = hyper_synthesis(hyper_width, channels)
         self.entropy_bottleneck = EntropyBottleneck(hyper_width)

@@ -36,7 +36,7 @@ from lightning_modules.sic.training_pass import (
 )
 
 
-class Outcome(NamedTuple):
+class StepLoss(NamedTuple):
     """The loss of a training step, a scalar. terms: what it is made of, scalars by name, for a log."""
 
     loss: Tensor
@@ -62,7 +62,7 @@ class Phase(Protocol):
     def table(self) -> LevelTable:
         """Return the levels' weights."""
 
-    def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> Outcome:
+    def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> StepLoss:
         """Compute a step's loss for x (B, 3, H, W) in [0, 1], sides multiples of the stride. step: counted from 0."""
 
     def validate(self, networks: SicNetworks, x: Tensor) -> Validated:
@@ -76,14 +76,14 @@ class WarmUp:
     table: LevelTable
     distance: Distance
 
-    def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> Outcome:
+    def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> StepLoss:
         del step  # every step is alike
         coding = code(networks, x, noise_of_z(networks, x))
         rates = noisy_rates(networks, coding)
         x_hat = reconstruct(networks, coding.y_hat, size_of(x))
         full = compare(x, x_hat, coding.z_bpp + rates.sum(), self.distance)
         loss = warm_up_loss(self.table, full, rates)
-        return Outcome(loss, {**named(full, "full"), "bpp_z": coding.z_bpp, "bpp_least": rates.min()})
+        return StepLoss(loss, {**named(full, "full"), "bpp_z": coding.z_bpp, "bpp_least": rates.min()})
 
     def validate(self, networks: SicNetworks, x: Tensor) -> Validated:
         """Validate with A as the loss."""
@@ -147,14 +147,14 @@ class Progressive:
     absent: int
     evenness: Evenness
 
-    def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> Outcome:
+    def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> StepLoss:
         decoded = self.decode(networks, x, step)
         outcome = self.weigh(networks, decoded, *self.compare(x, decoded))
         if step >= self.evenness.epochs * self.evenness.steps_per_epoch:
             return outcome
         rates = group_bpp(networks, decoded.coding, decoded.coding.y_hat)
         extra = evenness(rates, decoded.level, self.evenness.deviation, self.evenness.reward)
-        return Outcome(outcome.loss + extra, {**outcome.terms, "evenness": extra})
+        return StepLoss(outcome.loss + extra, {**outcome.terms, "evenness": extra})
 
     def decode(self, networks: SicNetworks, x: Tensor, step: int) -> Decoded:
         """Pass once through the networks, at the level that the step is due."""
@@ -171,12 +171,12 @@ class Progressive:
         full = compare(x, decoded.full, z_bpp + rates.sum(), self.distance)
         return full, compare(x, decoded.sampled, z_bpp + rates[: decoded.level].sum(), self.distance)
 
-    def weigh(self, networks: SicNetworks, decoded: Decoded, full: Terms, sampled: Terms) -> Outcome:
+    def weigh(self, networks: SicNetworks, decoded: Decoded, full: Terms, sampled: Terms) -> StepLoss:
         """Compute the loss of these terms, and what re-encoding the pictures adds."""
         again = consistency(decoded.coding.y_hat, decoded.details, networks.y_of(decoded.x_hat), self.absent)
         loss = progressive_loss(self.table, decoded.level, full, sampled, again, self.alpha)
         terms = {**named(full, "full"), **named(sampled, "sampled"), "shared": again.shared, "detail": again.detail}
-        return Outcome(loss, terms)
+        return StepLoss(loss, terms)
 
     def validate(self, networks: SicNetworks, x: Tensor) -> Validated:
         """Validate with the loss alpha A + (1 - alpha) S(l), mean over all levels, one draw of detail at each."""

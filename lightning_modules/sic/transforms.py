@@ -59,7 +59,7 @@ class SynthesisStage(nn.Module):
         return self.upsample(grid)
 
 
-class Analysis(nn.Module):
+class SwinAnalysis(nn.Module):
     """ga: (B, 3, H, W), sides multiples of the stride -> y (B, widths[-1], H/stride, W/stride), stride 2^stages.
 
     y leaves a LayerNorm: over its channels it has unit variance, times a learned gain.
@@ -83,7 +83,7 @@ class Analysis(nn.Module):
         return self.norm(grid).permute(0, 3, 1, 2).contiguous()
 
 
-class Synthesis(nn.Module):
+class SwinSynthesis(nn.Module):
     """gs: (B, widths[0], h, w) -> (B, 3, h stride, w stride), not clamped."""
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], heads: int) -> None:

@@ -9,18 +9,18 @@ Schedule = Callable[[int], float]
 
 
 def constant(warmup: int) -> Schedule:
-    """Rises linearly over `warmup` steps, from 1 / (warmup + 1) so that no step is lost, then stays at 1."""
+    """Rise linearly over `warmup` steps, from 1 / (warmup + 1) so that no step is lost, then stay at 1."""
     return lambda step: min(1.0, (step + 1) / (warmup + 1))
 
 
 def stepwise(warmup: int, milestones: Sequence[int], factor: float) -> Schedule:
-    """`constant`, multiplied by `factor` from each milestone (a step) on."""
+    """Follow `constant`, multiplied by `factor` from each milestone (a step) on."""
     rise = constant(warmup)
     return lambda step: rise(step) * factor ** sum(step >= milestone for milestone in milestones)
 
 
 def cosine(warmup: int, total: int, final: float) -> Schedule:
-    """Rises over `warmup` steps, then half a cosine from 1 down to `final` at step `total`."""
+    """Rise over `warmup` steps, then fall by half a cosine from 1 to `final` at step `total`."""
     rise = constant(warmup)
 
     def factor(step: int) -> float:

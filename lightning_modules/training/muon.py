@@ -20,7 +20,7 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """(m, n) -> nearly U V^T of its singular value decomposition, by Newton-Schulz iteration.
+    """Compute nearly U V^T of a matrix (m, n) = U S V^T, by Newton-Schulz iteration.
 
     A round multiplies by a polynomial of the Gram matrix, and these commute: they are gathered in the smaller of the
     two dimensions, which is all that the rounds cost, and multiplied with the matrix once.

@@ -24,17 +24,17 @@ class RateDistortion(NamedTuple):
 
 
 def bits(likelihood: Tensor) -> Tensor:
-    """Probabilities (B, ...) -> information content (B,) in bits, float32 whatever the inputs' precision."""
+    """Compute the information content of probabilities (B, ...), (B,) in bits, float32 at any precision of inputs."""
     return likelihood.float().log().flatten(1).sum(1) / -math.log(2.0)
 
 
 def mse_255(x: Tensor, x_hat: Tensor) -> Tensor:
-    """(B, C, H, W) in [0, 1] -> (B,) mean squared error in squared 8-bit levels; x_hat is not clamped."""
+    """Compute the mean squared error of (B, C, H, W) in [0, 1], (B,) in squared 8-bit levels; x_hat is not clamped."""
     return (x_hat.float() - x.float()).square().flatten(1).mean(1) * 255.0**2
 
 
 def rate_distortion(x: Tensor, x_hat: Tensor, likelihoods: Mapping[str, Tensor], lmbda: float) -> RateDistortion:
-    """The Lagrangian of each image. x, x_hat: (B, 3, H, W)."""
+    """Compute the Lagrangian of each image. x, x_hat: (B, 3, H, W)."""
     num_pixels = x.shape[-2] * x.shape[-1]
     parts = {name: bits(likelihood) / num_pixels for name, likelihood in likelihoods.items()}
     bpp = torch.stack(list(parts.values())).sum(0)

@@ -45,8 +45,8 @@ from lightning_modules.sga.bits_back.networks import hyper_analysis
 from lightning_modules.sga.bits_back.picture_order import Written, write
 from lightning_modules.sga.bits_back.posterior import Search
 from lightning_modules.sga.bits_back.reading import Reader
-from lightning_modules.sga.bits_back.settings import Mode
-from lightning_modules.sga.bits_back.settings import split as settings_of
+from lightning_modules.sga.bits_back.section_header import Mode
+from lightning_modules.sga.bits_back.section_header import split as settings_of
 from lightning_modules.sga.bits_back.streams import Picture, single
 from lightning_modules.training.rate_distortion import bits
 

@@ -11,7 +11,7 @@ from lightning_modules.codec import Codec
 from lightning_modules.errors import CodingError
 from lightning_modules.records import Coded, CodedPack, Latents
 from lightning_modules.sga.bits_back.codec import BitsBackCodec
-from lightning_modules.sga.bits_back.settings import COARSEST, FINEST
+from lightning_modules.sga.bits_back.section_header import COARSEST, FINEST
 from lightning_modules.sga.bits_back.streams import Picture, chained, single, with_payload
 
 Stream = Callable[[Sequence[Picture]], list[Coded]]

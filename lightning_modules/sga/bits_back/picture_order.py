@@ -25,7 +25,7 @@ from lightning_modules.image_padding import ceil_div
 from lightning_modules.records import ImageSize, Integers
 from lightning_modules.sga.bits_back.coding_state import BitsBackState, y_tables
 from lightning_modules.sga.bits_back.posterior import Gaussians, Search
-from lightning_modules.sga.bits_back.settings import LARGEST, Mode, Settings
+from lightning_modules.sga.bits_back.section_header import LARGEST, Mode, SectionHeader
 
 CHECK_BITS = 16
 """q's means and logarithms of variances are checksummed in units of 2^-16."""
@@ -40,7 +40,7 @@ class Written(NamedTuple):
     low: words below the state when least was on the stack. net: by how many bits the stack has grown.
     """
 
-    settings: Settings
+    settings: SectionHeader
     integers: Integers
     bits: dict[str, float]
     q: Gaussians
@@ -52,7 +52,7 @@ def write(stack: AnsStack, derived: BitsBackState, y: Int32s, search: Search, fi
     """Push one picture, y (M, h, w) integers, onto a stack. Raises `TooFewBits`, with the stack in disorder."""
     start = stack.bits
     q = derived.posterior(y, search)
-    settings = Settings(mode, fineness, _extent(q, fineness), search)
+    settings = SectionHeader(mode, fineness, _extent(q, fineness), search)
     under_q, prior = _rows_of(q, settings.grid), _prior(derived, settings.grid, q.mean.shape)
     entries = bits_back.pop(stack, under_q)
     low = stack.num_words
@@ -68,7 +68,7 @@ def write(stack: AnsStack, derived: BitsBackState, y: Int32s, search: Search, fi
 
 
 def read(
-    stack: AnsStack, derived: BitsBackState, settings: Settings, channels: tuple[int, int], size: ImageSize
+    stack: AnsStack, derived: BitsBackState, settings: SectionHeader, channels: tuple[int, int], size: ImageSize
 ) -> Integers:
     """Invert `write` and leave the stack as it was before. channels: N and M. Raises `DamagedFile`."""
     z_shape = (channels[0], *ceil_div(size, HYPER_STRIDE))

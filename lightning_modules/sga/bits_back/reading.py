@@ -13,7 +13,7 @@ from lightning_modules.errors import CodingError, DamagedFile, damaged
 from lightning_modules.records import CARRIED, ImageSize, Integers, Section
 from lightning_modules.sga.bits_back.coding_state import BitsBackState
 from lightning_modules.sga.bits_back.picture_order import crc_of, read
-from lightning_modules.sga.bits_back.settings import Mode, Settings, split
+from lightning_modules.sga.bits_back.section_header import Mode, SectionHeader, split
 
 
 class File:
@@ -24,7 +24,7 @@ class File:
             raise damaged(f"a file of this codec has 1 section, this one {len(sections)}")
         self.size = size
         self.content_crc = sections[0].content_crc
-        self.settings: Settings
+        self.settings: SectionHeader
         self.settings, self.words = split(sections[0].payload)
 
 

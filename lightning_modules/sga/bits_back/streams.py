@@ -15,7 +15,7 @@ from lightning_modules.coding.bits_back import TooFewBits
 from lightning_modules.coding.bits_back_chain import shares
 from lightning_modules.records import Coded, Section
 from lightning_modules.sga.bits_back.picture_order import Written, crc_of
-from lightning_modules.sga.bits_back.settings import Mode
+from lightning_modules.sga.bits_back.section_header import Mode
 
 
 class Picture(NamedTuple):

@@ -19,7 +19,7 @@ from lightning_modules.metrics.lpips import PerceptualDistance
 from lightning_modules.records import Failure, SourceImage
 from lightning_modules.sic.level_schedule import LevelTable
 from lightning_modules.sic.networks import SicNetworks
-from lightning_modules.sic.phase import Outcome, Progressive, WarmUp
+from lightning_modules.sic.phase import Progressive, StepLoss, WarmUp
 from tests.lightning_modules.sic.small_networks import pictures
 from tests.lightning_modules.sic.small_training import WARM_UP, batches, fit, progressive, sic_module, trainer
 
@@ -39,7 +39,7 @@ class Losses(L.Callback):
 class Levels(Progressive):
     """The main phase, with a note of the steps it was asked for."""
 
-    def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> Outcome:
+    def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> StepLoss:
         seen.append((step, self.decode(networks, x, step).level))
         return super().__call__(networks, x, step)
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.sic.swin import PatchMerge, PatchUnmerge
-from lightning_modules.sic.transforms import Analysis, Synthesis
+from lightning_modules.sic.transforms import SwinAnalysis, SwinSynthesis
 
 WIDTHS, DEPTHS, HEADS = [8, 12, 16], [1, 2, 3], 4
 
@@ -20,7 +20,7 @@ def through(grid: Tensor, stage: torch.nn.Module) -> Tensor:
 
 def test_ga_embeds_then_merges_before_the_blocks_of_each_stage_but_the_first() -> None:
     torch.manual_seed(0)
-    ga = Analysis(WIDTHS, DEPTHS, HEADS)
+    ga = SwinAnalysis(WIDTHS, DEPTHS, HEADS)
     x = torch.rand(2, 3, 32, 48)
     embedding = ga.patch_embed
     grid = F.conv2d(x, embedding.proj.weight, embedding.proj.bias, stride=2).permute(0, 2, 3, 1)
@@ -37,7 +37,7 @@ def test_ga_embeds_then_merges_before_the_blocks_of_each_stage_but_the_first() -
 
 def test_gs_unmerges_after_the_blocks_of_each_stage_and_ends_with_a_convolution() -> None:
     torch.manual_seed(0)
-    gs = Synthesis(WIDTHS[::-1], DEPTHS[::-1], HEADS)
+    gs = SwinSynthesis(WIDTHS[::-1], DEPTHS[::-1], HEADS)
     y_hat = torch.randn(2, 16, 4, 6)
     grid = y_hat.permute(0, 2, 3, 1)
     for stage in gs.layers:
@@ -49,6 +49,6 @@ def test_gs_unmerges_after_the_blocks_of_each_stage_and_ends_with_a_convolution(
 
 
 def test_both_have_the_depths_they_are_given() -> None:
-    ga, gs = Analysis(WIDTHS, DEPTHS, HEADS), Synthesis(WIDTHS[::-1], DEPTHS[::-1], HEADS)
+    ga, gs = SwinAnalysis(WIDTHS, DEPTHS, HEADS), SwinSynthesis(WIDTHS[::-1], DEPTHS[::-1], HEADS)
     assert [len(stage.get_submodule("blocks")) for stage in ga.layers] == [1, 2, 3]  # type: ignore[arg-type]
     assert [len(stage.get_submodule("blocks")) for stage in gs.layers] == [3, 2, 1]  # type: ignore[arg-type]

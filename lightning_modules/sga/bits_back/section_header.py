@@ -31,8 +31,8 @@ class Mode(IntEnum):
     """The user's data, which the receiver gets back."""
 
 
-class Settings(NamedTuple):
-    """The settings that a receiver needs.
+class SectionHeader(NamedTuple):
+    """The way in which one picture was coded.
 
     fineness: z lies on multiples of 2^-fineness. extent: within +-2^extent. link: its place, if it is of a chain.
     payload_bytes: length of the payload, if there is one.
@@ -60,7 +60,7 @@ class Settings(NamedTuple):
                 return fixed
 
 
-def split(payload: bytes) -> tuple[Settings, bytes]:
+def split(payload: bytes) -> tuple[SectionHeader, bytes]:
     """Split a section into its header and the coded words behind it. Raises `DamagedFile`."""
     if len(payload) < _FIXED.size + _SMALLEST_STACK:
         raise damaged("a bits-back section is cut off")
@@ -68,7 +68,7 @@ def split(payload: bytes) -> tuple[Settings, bytes]:
     fineness, extent = (grid >> 4) + COARSEST, grid & 15
     if mode > max(Mode) or fineness > FINEST or not -fineness <= extent <= LARGEST or steps > MOST_STEPS:
         raise damaged("a bits-back section asks for what none has")
-    settings, rest = Settings(Mode(mode), fineness, extent, Search(steps, rate)), payload[_FIXED.size :]
+    settings, rest = SectionHeader(Mode(mode), fineness, extent, Search(steps, rate)), payload[_FIXED.size :]
     if settings.mode is Mode.CHAINED:
         link, words = Link.split(rest)
         return settings._replace(link=link), words
