@@ -1,4 +1,7 @@
-"""Exponential moving average of the codec's weights: what is validated, tested and kept of a training."""
+"""Exponential moving average of the codec's weights: what is validated, tested and kept of a training.
+
+Lightning's `WeightAveraging` averages the whole module: a discriminator and the network of a perceptual distance too.
+"""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ TOP_LEVEL = {
     *(
         ".ci",
         ".gitignore",
+        "CHANGELOG.md",
+        "CITATION.cff",
         "LICENSE",
         "Makefile",
         "README.md",

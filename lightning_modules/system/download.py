@@ -114,7 +114,10 @@ def _open(url: str, offset: int) -> Iterator[tuple[BinaryIO | http.client.HTTPRe
 
 @contextmanager
 def _locked(part: Path) -> Iterator[BinaryIO]:
-    """The part file, ours alone: jobs of a sweep may want the same data set at the same time."""
+    """Give the part file, ours alone: jobs of a sweep may want the same data set at the same time.
+
+    The lock is on that file itself, where filelock would leave one of its own beside it.
+    """
     with part.open("ab+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file

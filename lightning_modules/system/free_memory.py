@@ -1,15 +1,12 @@
-"""How much memory this process may still take."""
+"""How much memory this process may still take: of the machine, and of the control groups, which psutil leaves out."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
-
-UNKNOWN = 1 << 30
-"""Bytes taken to be free where the system does not say."""
 
 _LIMIT_AND_USAGE = {
     "": ("memory.max", "memory.current"),  # control groups, version 2: no list of controllers
@@ -18,28 +15,16 @@ _LIMIT_AND_USAGE = {
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of a CUDA device, or of this machine and of the control groups that hold this process."""
+    """Return the free bytes of a CUDA device, or of this machine and of the control groups that hold this process."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    machine = machine_memory(Path("/proc/meminfo"))
-    return max(0, min([machine, *group_memory(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]))
-
-
-def machine_memory(meminfo: Path) -> int:
-    """Bytes that Linux can hand out without swapping; where it does not say, free pages or `UNKNOWN`."""
-    try:
-        (available,) = (line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:"))
-        return int(available.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return UNKNOWN
+    return max(
+        0, min([psutil.virtual_memory().available, *group_memory(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+    )
 
 
 def group_memory(membership: Path, mount: Path) -> list[int]:
-    """Limit minus usage, in bytes, of each group in `membership` (/proc/self/cgroup) that has a limit.
+    """Return limit minus usage, in bytes, of each group in `membership` (/proc/self/cgroup) that has a limit.
 
     Usage includes cached files, which the system would give up first: free memory is understated, never overstated.
     """
@@ -53,7 +38,7 @@ def group_memory(membership: Path, mount: Path) -> list[int]:
 
 
 def _groups(membership: Path, mount: Path) -> Iterator[tuple[Path, str, str]]:
-    """Each group's folder, and those above it, whose limits hold as well; a container may see the topmost only."""
+    """Yield each group's folder, and those above it, whose limits hold too; a container may see the topmost only."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:

@@ -11,9 +11,10 @@ import hashlib
 import os
 import re
 import socket
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 
 class Worker(NamedTuple):
@@ -66,9 +67,12 @@ def _machine() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """When the process began, in the system's own notation; None when it is gone or only a zombie is left."""
+    """Return when the process began, in the system's notation; None when it is gone or only a zombie is left.
+
+    Where there is /proc, in clock ticks since the start of the machine: psutil's seconds move when its clock is set.
+    """
     if not Path("/proc/self/stat").exists():
-        return _start_time_by_ps(pid)
+        return _start_time_elsewhere(pid)
     try:
         status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -77,10 +81,10 @@ def _start_time(pid: int) -> str | None:
     return None if state in "ZX" else fields[18]  # field 22 of proc(5): clock ticks since boot
 
 
-def _start_time_by_ps(pid: int) -> str | None:
-    """For systems without /proc."""
-    command = ["ps", "-o", "state=", "-o", "lstart=", "-p", str(pid)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split(maxsplit=1)
-    if len(answer) < 2 or answer[0].startswith("Z"):
+def _start_time_elsewhere(pid: int) -> str | None:
+    """Return the same for systems without /proc, in milliseconds since 1970."""
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else str(round(process.create_time() * 1000))
+    except psutil.Error:
         return None
-    return re.sub("[^A-Za-z0-9]", "", answer[1])
