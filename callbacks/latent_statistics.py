@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from callbacks.latent_figure import latent_figure
-from callbacks.reconstruction_pictures import is_shown
 from callbacks.run_file import write_run_file
+from callbacks.shown_pictures import ShownPictures
 from lightning_modules import capabilities
 from lightning_modules.codec import Codec
 
@@ -112,14 +112,14 @@ def table(head: tuple[str, ...], rows: Any) -> str:
     return text.getvalue()
 
 
-class LatentStatistics(L.Callback):
+class LatentStatistics(ShownPictures):
     """Logs `LatentFacts` of the first `num_images` pictures together, in validations 1, 2, 4, 8 ... and the last.
 
     bins: of the histograms. First process only; one more pass of the codec for each of these pictures.
     """
 
     def __init__(self, *, num_images: int, bins: int) -> None:
-        self.num_images = num_images
+        super().__init__(num_images=num_images)
         self.bins = bins
         self.pixels = 0
         self.bits: dict[str, Tensor] = {}
@@ -129,18 +129,10 @@ class LatentStatistics(L.Callback):
         del trainer, pl_module
         self.pixels, self.bits, self.values = 0, {}, {}
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        del batch, dataloader_idx
-        codec: Codec | None = getattr(pl_module, "codec", None)
-        if codec is None or not (outputs and batch_idx < self.num_images and is_shown(trainer)):
+    def take(self, trainer: L.Trainer, codec: Codec | None, outputs: Mapping[str, Any]) -> None:
+        """Add one picture to what is logged at the end of the validation."""
+        del trainer
+        if codec is None:
             return
         x = outputs["x"]
         self.pixels += x.shape[-2] * x.shape[-1]

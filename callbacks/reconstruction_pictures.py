@@ -18,6 +18,7 @@ from torch import Tensor
 from callbacks.image_quality import OPAQUE_RGB, image_quality
 from callbacks.rate_map import coloured, rate_map
 from callbacks.run_file import write_run_file
+from callbacks.shown_pictures import ShownPictures
 from lightning_modules import capabilities
 from lightning_modules.codec import Codec
 from lightning_modules.metrics.pixels import pixels
@@ -72,43 +73,14 @@ def _(logger: WandbLogger, picture: Picture) -> None:
     logger.log_image(f"pictures/{picture.name}", [panels], step=picture.step, caption=[picture.caption])
 
 
-def is_milestone(trainer: L.Trainer) -> bool:
-    """Return whether the epoch's number is a power of two, or the training ends with it."""
-    epoch = trainer.current_epoch + 1
-    return epoch.bit_count() == 1 or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+class ReconstructionPictures(ShownPictures):
+    """Logs each picture that is shown, with its reconstruction, the difference, and where its bits go."""
 
-
-def is_shown(trainer: L.Trainer) -> bool:
-    """Return whether this process is to log what the pictures of this validation look like."""
-    return bool(trainer.is_global_zero and trainer.loggers and not trainer.sanity_checking and is_milestone(trainer))
-
-
-class ReconstructionPictures(L.Callback):
-    """Logs the first `num_images` pictures of validations 1, 2, 4, 8, ... and of the last; first process only.
-
-    Each picture is several megabytes, and a long training has thousands of validations.
-    Expects `validation_step` to return `{"name", "x", "x_hat", "bpp"}` with x, x_hat (1, 3, H, W).
-    """
-
-    def __init__(self, *, num_images: int) -> None:
-        self.num_images = num_images
-
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        del batch, dataloader_idx
-        if not (outputs and batch_idx < self.num_images and is_shown(trainer)):
-            return
+    def take(self, trainer: L.Trainer, codec: Codec | None, outputs: Mapping[str, Any]) -> None:
+        """Log one picture in every logger."""
         x, x_hat = outputs["x"], outputs["x_hat"]
         caption = f"{float(outputs['bpp']):.4f} bpp, {image_quality(x, x_hat)['psnr']:.2f} dB"
         panels = side_by_side(x, x_hat)
-        codec: Codec | None = getattr(pl_module, "codec", None)
         bits = {} if codec is None else capabilities.rate_map(codec, x)
         if bits:
             panels, most = with_rates(panels, bits)

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
@@ -49,23 +49,11 @@ class ImageFolder(RankedPictures):
         test: Roots,
         input: Roots,
         crop: int,
-        batch_size: int,
-        steps_per_epoch: int,
-        num_workers: int,
         cache_dir: str | Path,
-        seed: int,
-        eval_batch_size: int = 1,
-        limit: int | None = None,
         job: FileQueue | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            steps_per_epoch=steps_per_epoch,
-            num_workers=num_workers,
-            seed=seed,
-            eval_batch_size=eval_batch_size,
-            limit=limit,
-        )
+        super().__init__(**settings)
         self.train = roots_of(train)
         self.val = roots_of(val)
         self.test = roots_of(test) or self.val

@@ -10,6 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,22 +41,10 @@ class PictureSet(RankedPictures):
         self,
         *,
         root: str | Path,
-        batch_size: int,
-        steps_per_epoch: int,
-        num_workers: int,
-        seed: int,
-        eval_batch_size: int = 1,
-        limit: int | None = None,
         val_limit: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            steps_per_epoch=steps_per_epoch,
-            num_workers=num_workers,
-            seed=seed,
-            eval_batch_size=eval_batch_size,
-            limit=limit,
-        )
+        super().__init__(**settings)
         self.root = Path(root)
         self.val_limit = val_limit
 

@@ -24,8 +24,8 @@ class RankedPictures(L.LightningDataModule):
         steps_per_epoch: int,
         num_workers: int,
         seed: int,
-        eval_batch_size: int,
-        limit: int | None,
+        eval_batch_size: int = 1,
+        limit: int | None = None,
     ) -> None:
         super().__init__()
         if eval_batch_size < 1:

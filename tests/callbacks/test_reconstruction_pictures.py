@@ -14,7 +14,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from PIL import Image
 from torch import Tensor
 
-from callbacks.reconstruction_pictures import ReconstructionPictures, is_milestone, side_by_side, with_rates
+from callbacks.reconstruction_pictures import ReconstructionPictures, side_by_side, with_rates
+from callbacks.shown_pictures import is_milestone
 
 X = torch.full((1, 3, 5, 4), 0.5)
 X_HAT = X + 0.05
