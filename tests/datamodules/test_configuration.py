@@ -20,7 +20,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DictConfig]:
     """Every datamodule's node, with data, cache and an input folder where nothing is yet."""
     root = tmp_path_factory.mktemp("configuration")
     (root / "input").mkdir()
-    values = {"seed": 0, "input": root / "input", "steps_per_epoch": 5}
+    values = {"seed": 0, "input": root / "input", "steps_per_epoch": 5, "coder.batch_size": 1}
     values |= {f"paths.{name}_dir": root / name for name in ("data", "cache")}
     overrides = [f"+{key}={value}" for key, value in values.items()]
     with initialize_config_dir(str(CONF), version_base="1.3"):
