@@ -8,7 +8,7 @@ _BITS_PER_SAMPLE_TAG = 258  # TIFF 6.0, page 29
 
 
 def bits_per_channel(image: ImageFile.ImageFile, head: bytes) -> int:
-    """Depth of the deepest channel; 8 or less means that nothing was reduced.
+    """Return the depth of the deepest channel; 8 or less means that nothing was reduced.
 
     image: opened, not loaded. head: the file's first bytes (64 KiB reach the headers of every format).
     """
@@ -40,7 +40,7 @@ def jpeg2000_depth(head: bytes) -> int:
 
 
 def avif_depth(head: bytes) -> int:
-    """8, 10 or 12, from the AV1 codec configuration box (AV1 in ISOBMFF, section 2.3.3)."""
+    """Return 8, 10 or 12, from the AV1 codec configuration box (AV1 in ISOBMFF, section 2.3.3)."""
     box = head.find(b"av1C")
     if box < 0 or len(head) <= box + 6 or not head[box + 6] & 0x40:
         return 8

@@ -35,7 +35,7 @@ class BitstreamFolder(L.LightningDataModule):
 
 
 def read_bitstream(item: NamedFile, max_bytes: int = MAX_FILE_BYTES) -> CompressedImage | Failure:
-    """The file's bytes, unchecked: judging them is the container's business."""
+    """Return the file's bytes, unchecked: judging them is the container's business."""
     name, path = item
     try:
         if not is_regular(path):

@@ -40,13 +40,13 @@ class Cifar10(PictureSet):
 
 
 def download(root: Path, url: str = URL, sha256: str = SHA256) -> None:
-    """The unpacked archive in `root`."""
+    """Fetch and unpack the archive, if it is not in `root` yet."""
     with tarfile.open(fetch(url, sha256, root / url.rpartition("/")[2])) as archive:
         archive.extractall(root, filter="data")
 
 
 def read_batch(path: Path) -> Pictures:
-    """(N, 32, 32, 3) of one batch file; rows in it are R, G, B planes."""
+    """Return the pictures of one batch file, (N, 32, 32, 3); rows in it are R, G, B planes."""
     try:
         with path.open("rb") as file:
             rows = np.asarray(_Restricted(file).load()["data"])

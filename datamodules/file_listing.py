@@ -19,7 +19,7 @@ GIVE_INPUT = "give a folder or a file with input="
 
 
 def list_images(root: str | Path, remedy: str = GIVE_INPUT) -> list[Path]:
-    """Files with a picture's suffix under `root`, recursively, in natural order; or `root`, if it is a file.
+    """List files with a picture's suffix under `root`, recursively, in natural order; or `root`, if it is a file.
 
     Raises:
         CodingError: nothing there, or no picture in it; the line ends with `remedy`.

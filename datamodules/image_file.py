@@ -63,7 +63,7 @@ def is_image_name(path: str | Path) -> bool:
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[Tensor, PixelFormat]:
-    """The upright picture as float32 (1, 3, H, W) in [0, 1], and what these numbers do not say about it.
+    """Return the upright picture as float32 (1, 3, H, W) in [0, 1], and what these numbers do not say about it.
 
     Raises:
         CodingError: one line starting with the file's name, when the file is refused or cannot be read.

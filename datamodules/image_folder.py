@@ -67,7 +67,7 @@ class ImageFolder(RankedPictures):
         return self.training_loader(self.crop_dataset([path for _, path in self._files("train", self.train)]))
 
     def crop_dataset(self, paths: Sequence[Path]) -> CropDataset:
-        """Crops of those pictures that can be read."""
+        """Return crops of those pictures that can be read."""
         start = len(paths) * self.rank // self.world_size  # ranks begin at different places of a cold cache
         refused = fill_cache([*paths[start:], *paths[:start]], self.cache_dir)
         return CropDataset(
@@ -113,7 +113,7 @@ def roots_of(value: Roots) -> list[Path]:
 
 
 def decode_pixels(path: Path) -> Pixels:
-    """The upright picture without its alpha: colours under transparent pixels are coded, hence trained on."""
+    """Return the upright picture without its alpha: colours under transparent pixels are coded, hence trained on."""
     return np.ascontiguousarray(read_pixels(path)[0].permute(1, 2, 0).numpy())
 
 

@@ -50,5 +50,5 @@ class Kodak(ImageFolder):
 
 
 def download(root: str | Path, url: str = URL) -> list[Path]:
-    """The 24 pictures in `root`, checked. `url`: the folder on the server."""
+    """Fetch what is missing; return the 24 pictures in `root`, checked. `url`: the folder on the server."""
     return [fetch(f"{url}/{name}", sha256, Path(root, name)) for name, sha256 in SHA256.items()]

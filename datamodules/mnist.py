@@ -42,12 +42,12 @@ class Mnist(PictureSet):
 
 
 def download(root: Path, split: str, url: str = URL) -> Path:
-    """url: the folder on the server."""
+    """Fetch the files that are missing. url: the folder on the server."""
     return fetch(f"{url}/{FILES[split]}", SHA256[split], root / FOLDER / FILES[split])
 
 
 def read_images(path: Path) -> Pictures:
-    """(N, 28, 28, 1) of a compressed IDX file."""
+    """Return the pictures of a compressed IDX file, (N, 28, 28, 1)."""
     remedy = f"get it from {URL}/{path.name}"
     try:
         data = gzip.decompress(path.read_bytes())

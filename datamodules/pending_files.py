@@ -16,7 +16,7 @@ class FileQueue(Protocol):
     """Hands every file to exactly one of the processes that share a job, and skips what is done."""
 
     def pending(self, items: Sequence[NamedFile]) -> Iterator[NamedFile]:
-        """The files for this process, each claimed when it is taken."""
+        """Yield the files for this process, each claimed when it is taken."""
 
 
 class PendingFiles(Generic[Record]):

@@ -50,7 +50,7 @@ class PictureSet(RankedPictures):
 
     @abstractmethod
     def pictures(self, split: str) -> Pictures:
-        """split: `train` or `test`. Raises `CodingError` when the files are not what they should be."""
+        """Return the pictures of `train` or `test`. Raises `CodingError` when the files are not what they should be."""
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches (batch_size, 3, H, W) uint8."""

@@ -38,7 +38,7 @@ class Sample(ImageFolder):
 
 
 def sample_images() -> list[NamedFile]:
-    """(name, path) of the photographs: four in colour, one gray."""
+    """Return (name, path) of the photographs: four in colour, one gray."""
     package = find_spec("skimage")  # found, not imported: that takes a second
     folder = Path(package.origin).parent / "data" if package and package.origin else None
     if folder is None or not all((folder / name).is_file() for name in NAMES):

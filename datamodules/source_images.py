@@ -14,7 +14,7 @@ from lightning_modules.records import Failure, SourceImage
 
 
 def read_source(item: NamedFile) -> SourceImage | Failure:
-    """A file that is refused is a record too: it fails alone."""
+    """Read a picture. A file that is refused is a record too: it fails alone."""
     name, path = item
     try:
         x, pixel_format = read_image(path)
@@ -79,5 +79,5 @@ def _unchanged(records: Any) -> Any:
 
 
 def folder_images(root: str) -> Iterator[SourceImage | Failure]:
-    """The pictures of a folder, or of one file, in natural order, read as they are asked for."""
+    """Yield the pictures of a folder, or of one file, in natural order, read as they are asked for."""
     return map(read_source, named_files(root, list_images(root)))

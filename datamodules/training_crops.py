@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 
 
 def cached_pixels(path: Path, cache_dir: Path, decode: Callable[[Path], Pixels]) -> Pixels:
-    """The picture as a memory map, decoded now if this version of the file never was."""
+    """Return the picture as a memory map, decoded now if this version of the file never was."""
     status = path.stat()
     key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
     target = cache_dir / f"{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:32]}.npy"
@@ -38,7 +38,7 @@ def cached_pixels(path: Path, cache_dir: Path, decode: Callable[[Path], Pixels])
 
 
 def cut(pixels: Pixels, size: int, rng: np.random.Generator) -> Tensor:
-    """A random (3, size, size) uint8 crop, mirrored half of the time; smaller pictures are reflected to fit."""
+    """Cut a random (3, size, size) uint8 crop, mirrored half of the time; smaller pictures are reflected to fit."""
     height, width = pixels.shape[:2]
     top = int(rng.integers(max(height - size, 0) + 1))
     left = int(rng.integers(max(width - size, 0) + 1))

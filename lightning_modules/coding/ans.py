@@ -67,7 +67,7 @@ class AnsStack:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> AnsStack:
-        """The inverse of `to_bytes`; DamagedFile for bytes that no stack writes."""
+        """Undo `to_bytes`; DamagedFile for bytes that no stack writes."""
         if len(data) < 8 or len(data) % 4 or not any(data[-4:]):
             raise damaged(f"{len(data)} coded bytes do not end as an entropy-coded stream does")
         stack = cls()
@@ -75,12 +75,12 @@ class AnsStack:
         return stack
 
     def to_bytes(self) -> bytes:
-        """The stack as little-endian 32-bit words, top of the stack last."""
+        """Return the stack as little-endian 32-bit words, top of the stack last."""
         words: NDArray[np.uint32] = self._coder.get_compressed()
         return words.astype(_WORD).tobytes()
 
     def is_empty(self) -> bool:
-        """True when exactly what was pushed has been popped."""
+        """Return whether exactly what was pushed has been popped."""
         return tuple(self._coder.pos()) == (0, BOTTOM)
 
     def expect_empty(self) -> None:
@@ -155,7 +155,7 @@ class AnsStack:
         self._coder.encode_reverse(entries, _ROWS, (frequencies - 1).astype(np.float64))
 
     def pop_rows(self, frequencies: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The exact inverse of `push_rows`, for any state of the stack; see `is_exhausted`."""
+        """Undo `push_rows` exactly, for any state of the stack; see `is_exhausted`."""
         entries: NDArray[np.int32] = self._coder.decode(_ROWS, (frequencies - 1).astype(np.float64))
         return entries
 
@@ -276,7 +276,7 @@ class StackReader:
             return np.zeros(len(indices), dtype=np.int32)
 
     def expect_content(self, content_crc: int) -> None:
-        """The stack is empty now, and what came out of it is what was coded."""
+        """Note a fault unless the stack is empty now, and what came out of it is what was coded."""
         try:
             self._stack.expect_empty()
             if content_crc != self._content_crc:

@@ -34,7 +34,7 @@ class TooFewBits(CodingError):
 
 
 def pop(stack: AnsStack, rows: Rows) -> Int32s:
-    """(n,) entries drawn from the bits on the stack, one from each row. Raises `TooFewBits`."""
+    """Draw (n,) entries from the bits on the stack, one from each row. Raises `TooFewBits`."""
     entries = np.empty(len(rows), dtype=np.int32)
     for start, stop in spans(rows):
         entries[start:stop] = stack.pop_rows(rows.frequencies(start, stop))
@@ -55,13 +55,13 @@ def take(stack: AnsStack, rows: Rows) -> Int32s:
 
 
 def push(stack: AnsStack, entries: Int32s, rows: Rows) -> None:
-    """The exact inverse of `pop`."""
+    """Undo `pop` exactly."""
     for start, stop in reversed(list(spans(rows))):
         stack.push_rows(entries[start:stop], rows.frequencies(start, stop))
 
 
 def most_words(symbols: int) -> int:
-    """32-bit words that popping so many symbols can take."""
+    """Return how many 32-bit words popping so many symbols can take."""
     return math.ceil(symbols * MOST_BITS / 32) + 2
 
 
@@ -69,12 +69,12 @@ def most_words(symbols: int) -> int:
 
 
 def stack_of(data: bytes) -> AnsStack:
-    """A stack of given bytes, a multiple of 4."""
+    """Return a stack of given bytes, a multiple of 4."""
     return AnsStack.from_bytes(_words_reversed(data) + STATE)
 
 
 def bytes_of(stack: AnsStack) -> bytes:
-    """The inverse of `stack_of`. Raises `DamagedFile` for a stack that it does not make."""
+    """Undo `stack_of`. Raises `DamagedFile` for a stack that it does not make."""
     data = stack.to_bytes()
     if data[-len(STATE) :] != STATE:
         raise damaged("the initial bits that bits-back coding gives back are not those it began with")
@@ -82,7 +82,7 @@ def bytes_of(stack: AnsStack) -> bytes:
 
 
 def seeded_bytes(words: int) -> bytes:
-    """The first `words` words, 4 bytes each, of the generator Philox4x64 with key `SEED` and counter 0."""
+    """Return the first `words` words, 4 bytes each, of the generator Philox4x64 with key `SEED` and counter 0."""
     raw: np.ndarray = np.random.Philox(key=SEED).random_raw(-(-words // 2))
     return raw.astype("<u8").tobytes()[: 4 * words]
 

@@ -30,7 +30,7 @@ class Link(NamedTuple):
 
     @classmethod
     def split(cls, data: bytes) -> tuple[Link, bytes]:
-        """A link, and what comes behind it. Raises `DamagedFile`."""
+        """Return a link, and what comes behind it. Raises `DamagedFile`."""
         if len(data) < _LINK.size:
             raise damaged("a picture's place in its chain is cut off")
         link = cls(*_LINK.unpack_from(data))
@@ -47,7 +47,7 @@ class Share(NamedTuple):
 
 
 def shares(stack: AnsStack, lows: Sequence[int]) -> list[Share]:
-    """lows: for each picture, words below the state when least was on the stack while it was coded."""
+    """Return each picture's share of a chain. lows: words below the state when least was on the stack for it."""
     data, count = stack.to_bytes(), len(lows)
     if count > MOST_IN_A_CHAIN:
         raise CodingError(f"a chain holds at most {MOST_IN_A_CHAIN} pictures; lower coder.batch_size")
@@ -60,7 +60,7 @@ def shares(stack: AnsStack, lows: Sequence[int]) -> list[Share]:
 
 
 def joined(found: Sequence[Share]) -> AnsStack:
-    """The whole stack of a chain. Raises `CodingError` when there is not one file for each place."""
+    """Return the whole stack of a chain. Raises `CodingError` when there is not one file for each place."""
     link = found[0].link
     by_place = {share.link.place: share.words for share in found}
     if len(by_place) != len(found) or any(share.link.length != link.length for share in found):

@@ -56,7 +56,7 @@ class Bitstream(NamedTuple):
     is_pack: bool = False
 
     def to_bytes(self) -> bytes:
-        """The whole file. Raises CodingError for a picture too large for the format."""
+        """Return the whole file. Raises CodingError for a picture too large for the format."""
         _check_size(self.image_size, MAX_PIXELS)
         least = 2 if self.is_pack else 1
         if not 0 <= self.codec_id <= 255 or len(self.fingerprint) != FINGERPRINT_BYTES or len(self.sections) < least:
@@ -80,7 +80,7 @@ class Bitstream(NamedTuple):
 
 
 def read(data: bytes, max_pixels: int = MAX_PIXELS, leading: int | None = None) -> Bitstream:
-    """The inverse of `Bitstream.to_bytes`, for bytes from anywhere.
+    """Undo `Bitstream.to_bytes`, for bytes from anywhere.
 
     Of a progressive file, the codec's sections that are there; no more than `leading` if that is given, and then what
     follows them is not looked at. Raises DamagedFile for bytes that are not as written; CodingError for another kind
@@ -95,7 +95,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, leading: int | None = None) 
 
 
 def section_ends(data: bytes) -> list[int]:
-    """How long a progressive file is up to the end of each of its codec's sections, whether they are there or not.
+    """Return how long a progressive file is up to the end of each of its sections, whether they are there or not.
 
     Raises as `read`, and CodingError for a file that is not progressive.
     """

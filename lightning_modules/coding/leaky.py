@@ -37,7 +37,7 @@ class Grid(NamedTuple):
 
     @property
     def edges(self) -> Float64s:
-        """(width - 1,) between the points."""
+        """Return the edges between the points, (width - 1,)."""
         edges: Float64s = (np.arange(self.width - 1) - self.half + 0.5) * self.step
         return edges
 
@@ -51,11 +51,11 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def frequencies(self, start: int, stop: int) -> Int32s:
-        """(stop - start, width), each row >= 1 and of sum 2^24."""
+        """Return frequencies (stop - start, width), each at least 1, rows of sum 2^24."""
 
 
 def leaky_frequencies(cdf: Float64s) -> Int32s:
-    """(n, width - 1) values of CDFs at the edges, within [0, 1] -> (n, width) frequencies.
+    """Return (n, width) frequencies of CDFs' (n, width - 1) values at the edges, within [0, 1].
 
     Start k is floor((2^24 - width) F(edge k)) + k (Townsend et al. 2019, appendix); values that fall by a rounding
     error count as level.
@@ -111,12 +111,12 @@ class SharedRows:
 
 
 def shared_rows(grid: Grid, cdf: Callable[[Float64s], Float64s], keys: NDArray[np.int64]) -> SharedRows:
-    """cdf: from the grid's edges to (K, width - 1)."""
+    """Return rows that positions share. cdf: from the grid's edges to (K, width - 1)."""
     return SharedRows(leaky_frequencies(cdf(grid.edges)), keys)
 
 
 def spans(rows: Rows) -> Iterator[tuple[int, int]]:
-    """(start, stop) of as many rows as are made at once."""
+    """Yield (start, stop) of as many rows as are made at once."""
     count = max(1, ENTRIES_AT_ONCE // rows.width)
     yield from ((start, min(len(rows), start + count)) for start in range(0, len(rows), count))
 

@@ -56,7 +56,7 @@ def write_directory(entries: Sequence[Entry]) -> Section:
 
 
 def read_directory(section: Section, num_side_data: int) -> list[Entry]:
-    """The inverse of `write_directory`. num_side_data: of the pack. Raises `DamagedFile`."""
+    """Undo `write_directory`. num_side_data: of the pack. Raises `DamagedFile`."""
     plain = inflate(section.payload, MOST_BYTES, "the directory")
     if zlib.crc32(plain) != section.content_crc:
         raise damaged("the directory disagrees with its checksum")

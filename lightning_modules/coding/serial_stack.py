@@ -56,7 +56,7 @@ class SerialStack:
             self._push(starts[entry], starts[entry + 1] - starts[entry])
 
     def pop(self, keys: Sequence[int], tables: CodingTables) -> list[int]:
-        """The inverse of `push`. Raises `DamagedFile` when the stack holds less, or what no `push` writes."""
+        """Undo `push`. Raises `DamagedFile` when the stack holds less, or what no `push` writes."""
         rows = _rows.setdefault(tables, {})
         state, words, found = self._state, self._words, []
         for key in keys:

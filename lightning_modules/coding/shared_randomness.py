@@ -66,7 +66,7 @@ def _upper(product: Words) -> Words:
 
 @cache
 def normal_table() -> NDArray[np.float64]:
-    """(2^16,) integers: round(2^12 * inverse normal CDF((j + 1/2) / 2^16)), odd about the middle.
+    """Return (2^16,) integers: round(2^12 * inverse normal CDF((j + 1/2) / 2^16)), odd about the middle.
 
     Any inverse CDF that is right to 4e-9 gives these integers (none is nearer to where rounding changes), and their
     CRC-32 as little-endian int16 is checked. Magnitudes are below 2^14.2.
@@ -139,7 +139,7 @@ WORD_BITS, BYTE_BITS = 64, 8
 
 
 def splitmix64(state: Tensor) -> Tensor:
-    """The generator's output for a state: a bijection of 64-bit words (int64, wrapping around)."""
+    """Return the generator's output for a state: a bijection of 64-bit words (int64, wrapping around)."""
     if state.device.type == "cpu":  # numpy's calls are the shorter ones, and its unsigned words shift logically
         return torch.from_numpy(_mixed(state.numpy().view(np.uint64)).view(np.int64))
     state = (state ^ _shifted(state, 30)) * signed_64(MIX_1)
@@ -160,17 +160,17 @@ def _shifted(word: Tensor, bits: int) -> Tensor:
 
 
 def first_prefix(seed: int, blocks: Tensor) -> Tensor:
-    """The hash of an empty list of indices, one for each block (N,)."""
+    """Return the hash of an empty list of indices, one for each block (N,)."""
     return splitmix64(splitmix64(torch.full_like(blocks, signed_64(seed))) + (blocks + 1) * GOLDEN)
 
 
 def extended_prefix(prefix: Tensor, index: Tensor) -> Tensor:
-    """The hash of a list with one more index, of any shape."""
+    """Return the hash of a list with one more index, of any shape."""
     return splitmix64(prefix + (index + 1) * GOLDEN)
 
 
 def signs(prefix: Tensor, num_dimensions: int) -> Tensor:
-    """+1 or -1 as float32, (...) -> (..., D): bit d mod 64, 1 for -1, of the prefix's word d // 64."""
+    """Return +1 or -1 as float32, (...) -> (..., D): bit d mod 64, 1 for -1, of the prefix's word d // 64."""
     offsets, shifts, signs_of_bytes = _sign_tables(-(-num_dimensions // WORD_BITS), prefix.device)
     drawn = splitmix64((prefix ^ SIGN_TAG)[..., None] + offsets)
     in_bytes = (drawn[..., None] >> shifts) & 0xFF
@@ -188,12 +188,12 @@ def _sign_tables(num_words: int, device: torch.device) -> tuple[Tensor, Tensor, 
 
 
 def signed_64(word: int) -> int:
-    """0 ... 2^64 - 1 as the int64 with the same bits; ValueError outside."""
+    """Return 0 ... 2^64 - 1 as the int64 with the same bits; ValueError outside."""
     if not 0 <= word < 1 << WORD_BITS:
         raise ValueError(f"a seed must be an integer in 0 ... 2^64 - 1, got {word}")
     return word - (1 << WORD_BITS) if word >> (WORD_BITS - 1) else word
 
 
 def halves(word: Words) -> tuple[Words, Words]:
-    """A 64-bit word's low and high 32 bits, as a key of Philox."""
+    """Return a 64-bit word's low and high 32 bits, as a key of Philox."""
     return word & LOW_32, (word >> 32) & LOW_32

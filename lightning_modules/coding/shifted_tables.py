@@ -35,7 +35,7 @@ def shifted_tables(sigmas: tuple[float, ...] = tuple(SCALES), fractions: int = F
 
 
 def gaussian_pmf(distances: Float64s, sigma: float) -> Float64s:
-    """Mass of N(0, sigma) within 1/2 of each distance, from whichever tail keeps its digits."""
+    """Return the mass of N(0, sigma) within 1/2 of each distance, from whichever tail keeps its digits."""
     unit = sigma * math.sqrt(2.0)
     nearer, farther = np.abs(distances) - 0.5, np.abs(distances) + 0.5
     mass: Float64s = (erfc(nearer / unit) - erfc(farther / unit)) / 2

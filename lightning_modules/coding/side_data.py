@@ -22,7 +22,7 @@ Plane = NDArray[np.uint8]
 
 
 def pack_alpha(alpha: NDArray[Any]) -> Section:
-    """uint8 (H, W) -> one byte that names the filter, then the filtered plane deflated.
+    """Return one byte that names the filter, then the filtered plane uint8 (H, W) deflated.
 
     A filter is a set of axes along which neighbours are subtracted modulo 256 (bit 0: down the rows, bit 1:
     along a row); a plane of one value is that value after the byte 0xFF.
@@ -38,7 +38,7 @@ def pack_alpha(alpha: NDArray[Any]) -> Section:
 
 
 def unpack_alpha(section: Section, image_size: ImageSize) -> Plane:
-    """The inverse of `pack_alpha`: uint8 (H, W). Raises DamagedFile when it is not one's output."""
+    """Undo `pack_alpha`: uint8 (H, W). Raises DamagedFile when it is not one's output."""
     height, width = image_size
     filter_id, body = section.payload[:1], section.payload[1:]
     if filter_id == bytes([_CONSTANT]) and len(body) == 1:
@@ -55,14 +55,14 @@ def unpack_alpha(section: Section, image_size: ImageSize) -> Plane:
 
 
 def pack_profile(profile: bytes) -> Section:
-    """A colour profile, deflated. Raises CodingError when it is longer than `PROFILE_LIMIT`."""
+    """Return a colour profile, deflated. Raises CodingError when it is longer than `PROFILE_LIMIT`."""
     if len(profile) > PROFILE_LIMIT:
         raise CodingError(f"the colour profile has {len(profile)} bytes, at most {PROFILE_LIMIT} fit; strip it")
     return Section(zlib.compress(profile, 9), zlib.crc32(profile))
 
 
 def unpack_profile(section: Section, limit: int = PROFILE_LIMIT) -> bytes:
-    """The inverse of `pack_profile`. Raises DamagedFile for other bytes or a profile over `limit`."""
+    """Undo `pack_profile`. Raises DamagedFile for other bytes or a profile over `limit`."""
     profile = inflate(section.payload, limit, "colour profile")
     _check_content(zlib.crc32(profile), section, "colour profile")
     return profile

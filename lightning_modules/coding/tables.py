@@ -74,7 +74,7 @@ class CodingTables:
 
     @cached_property
     def highest(self) -> NDArray[np.int64]:
-        """(K,) the integer that the last entry before the escape stands for."""
+        """Return the integers that the last entries before the escape stand for, (K,)."""
         lengths: NDArray[np.int64] = np.diff(self.starts)
         return self.lowest + lengths - 2
 
@@ -85,7 +85,7 @@ class CodingTables:
 
     @cached_property
     def least_bits(self) -> Float64s:
-        """(K,) cost of the cheapest entry of each table: no symbol coded under it takes less."""
+        """Return the cost of the cheapest entry of each table, (K,): no symbol coded under it takes less."""
         costs = self._costs.copy()
         costs[self.starts[1:] - 1] += ESCAPE_HEADER_BITS
         least: Float64s = np.minimum.reduceat(costs, self.starts[:-1])
@@ -105,24 +105,24 @@ class CodingTables:
         return np.where(excess > 0, costs + ESCAPE_HEADER_BITS + floor_log2(np.maximum(excess, 1)), costs)
 
     def check_indices(self, indices: ArrayLike) -> NDArray[np.int64]:
-        """The indices as int64; ValueError unless they are integers in [0, K)."""
+        """Return the indices as int64; ValueError unless they are integers in [0, K)."""
         array = _integers("indices", indices)
         if array.size and not 0 <= array.min() <= array.max() < len(self):
             raise ValueError(f"table indices span {array.min()}..{array.max()}; allowed are 0..{len(self) - 1}")
         return array.astype(np.int64)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Copies of the three arrays by name, little-endian, for storage beside the weights."""
+        """Return copies of the three arrays by name, little-endian, for storage beside the weights."""
         return {name: getattr(self, name).copy() for name in ("frequencies", "starts", "lowest")}
 
     @classmethod
     def from_state(cls, state: Mapping[str, ArrayLike | Tensor]) -> CodingTables:
-        """The inverse of `state`; takes arrays or CPU tensors."""
+        """Undo `state`; takes arrays or CPU tensors."""
         return cls(*(np.asarray(state[name]) for name in ("frequencies", "starts", "lowest")))
 
 
 def tables_from_pmf(pmfs: Sequence[ArrayLike], lowest: Sequence[int]) -> CodingTables:
-    """One table per probability mass function; the mass a pmf leaves out becomes its escape.
+    """Return one table per probability mass function; the mass a pmf leaves out becomes its escape.
 
     pmfs[k]: P(lowest[k]), P(lowest[k] + 1), ...; non-negative, sum at most 1. Raises ValueError otherwise.
     """
@@ -134,7 +134,7 @@ def tables_from_pmf(pmfs: Sequence[ArrayLike], lowest: Sequence[int]) -> CodingT
 
 
 def tables_from_cdf(cdfs: Sequence[ArrayLike], lowest: Sequence[int]) -> CodingTables:
-    """One table per cumulative distribution function sampled between the integers.
+    """Return one table per cumulative distribution function sampled between the integers.
 
     cdfs[k]: values at lowest[k] - 1/2, lowest[k] + 1/2, ..., highest + 1/2, non-decreasing in [0, 1];
     what lies below the first and above the last becomes the escape.
@@ -143,7 +143,7 @@ def tables_from_cdf(cdfs: Sequence[ArrayLike], lowest: Sequence[int]) -> CodingT
 
 
 def total_bits(tables: CodingTables, symbols: NDArray[Any], indices: NDArray[Any]) -> float:
-    """Cost of (n,) symbols under their tables, some at a time: each takes a hundred bytes while it is worked out."""
+    """Return the cost of (n,) symbols under their tables, some at a time: each needs a hundred bytes meanwhile."""
     starts = range(0, len(symbols), AT_A_TIME)
     return sum(float(tables.bits(symbols[k : k + AT_A_TIME], indices[k : k + AT_A_TIME]).sum()) for k in starts)
 
@@ -165,13 +165,13 @@ def gaussian_tables(scales: ArrayLike = SCALES, tail: float = TAIL_MASS) -> Codi
 
 
 def scale_thresholds(scales: ArrayLike = SCALES) -> Float64s:
-    """(K - 1,) geometric midpoints: where the nearest scale, in the log domain, changes."""
+    """Return the (K - 1,) geometric midpoints: where the nearest scale, in the log domain, changes."""
     sigmas = np.asarray(scales, dtype=np.float64)
     return np.sqrt(sigmas[:-1] * sigmas[1:])
 
 
 def nearest_scale_index(scale: Tensor, scales: ArrayLike = SCALES) -> Tensor:
-    """int64 index of the entry of `scales` nearest in log sigma, same shape; beyond the ends, the end's."""
+    """Return int64 indices of the entries of `scales` nearest in log sigma, same shape; beyond the ends, the end's."""
     thresholds = torch.as_tensor(scale_thresholds(scales), device=scale.device)
     return torch.bucketize(scale.to(torch.float64), thresholds)
 
@@ -204,7 +204,7 @@ def floor_log2(values: Integers) -> NDArray[np.int64]:
 
 
 def check_symbols(symbols: ArrayLike) -> NDArray[np.int64]:
-    """The symbols as int64; ValueError unless they are integers within int32."""
+    """Return the symbols as int64; ValueError unless they are integers within int32."""
     array = _integers("symbols", symbols)
     if array.size and not INT32_MIN <= array.min() <= array.max() <= INT32_MAX:
         raise ValueError(f"symbols span {array.min()}..{array.max()}; allowed are {INT32_MIN}..{INT32_MAX}")
@@ -280,7 +280,7 @@ def _check_layout(frequencies: Integers, starts: Integers, lowest: Integers) -> 
 
 
 def likely_symbols(tables: CodingTables) -> Tensor:
-    """(EXAMPLES, N, 6, 6) integers of z drawn from its tables: half of them flat areas, half without any order."""
+    """Draw (EXAMPLES, N, 6, 6) integers of z from its tables: half of them flat areas, half without any order."""
     generator = np.random.Generator(np.random.PCG64(0))
     shape = (EXAMPLES, EXAMPLE_SIDE, EXAMPLE_SIDE)
     channels = []

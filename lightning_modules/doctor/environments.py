@@ -57,7 +57,7 @@ def channels_last(steps: Sequence[Step], values: Tensor) -> Tensor:
 
 
 def compiled(steps: Sequence[Step], values: Tensor) -> Tensor:
-    """By code that torch.compile generates."""
+    """Evaluate by code that torch.compile generates."""
     return torch.compile(partial(evaluate, steps, product=Float64Product()), dynamic=False)(values)
 
 

@@ -55,7 +55,7 @@ class Doctor:
         self.mismatches = sum(result.mismatches for result in results)
 
     def self_test(self, console: Console) -> list[Result]:
-        """The packaged models in all environments, two processes at a time."""
+        """Run the packaged models in all environments, two processes at a time."""
         chosen = environments()
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
             test = SelfTest(sorted(PACKAGED.glob("*.safetensors")), list(crops(self.pictures)), Path(folder))
@@ -87,7 +87,7 @@ def devices() -> Table:
 
 
 def weights(folders: Sequence[Path]) -> Table:
-    """Every packaged model found, and whether it loads: its checksum, its fingerprint, its known answer."""
+    """Return every packaged model found, and whether it loads: its checksum, its fingerprint, its known answer."""
     table = _table("fingerprint", "lmbda", "model", "state")
     for folder in folders:
         for mark, path in packaged_models(folder).items():
@@ -100,7 +100,7 @@ def weights(folders: Sequence[Path]) -> Table:
 
 
 def mismatch_table(results: Sequence[Result]) -> Table:
-    """A row for each environment. The first three columns must be zero; pixels may differ by one level."""
+    """Return a row for each environment. The first three columns must be zero; pixels may differ by one level."""
     table = _table("wrong", "unreadable", "pixels", "environment", title="files that decode to other integers")
     for result in results:
         if result.fault is not None:

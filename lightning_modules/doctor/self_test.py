@@ -58,7 +58,7 @@ class Result(NamedTuple):
 
     @property
     def mismatches(self) -> int:
-        """0 where every file decoded to the same integers, there and here; not for an environment that must run."""
+        """Return how many files decoded otherwise, there or here; one more where an environment that must run did not."""
         return self.wrong + self.unreadable + (self.fault is not None and not self.environment.optional)
 
 
@@ -92,7 +92,7 @@ class SelfTest:
                 np.save(files / f"{number:03}.npy", pixels(unpack(data, codec)[0]))
 
     def results(self, chosen: Sequence[Environment]) -> Iterator[Result]:
-        """In the order of `chosen`, each as it is done."""
+        """Yield results in the order of `chosen`, each as it is done."""
         for environment in chosen:
             yield self.result(environment)
 
@@ -130,7 +130,7 @@ class SelfTest:
 
 @torch.no_grad()
 def coded(codec: Codec, picture: Tensor) -> bytes:
-    """(3, H, W) uint8 -> its file."""
+    """Return the file of a picture (3, H, W) uint8."""
     x = picture[None].to(next(codec.parameters()).device, torch.float32) / 255
     return pack(codec, codec.analyze(x), PixelFormat()).data
 
@@ -150,7 +150,7 @@ def digest(integers: Integers) -> str:
 
 
 def pixels(x_hat: Tensor) -> np.ndarray:
-    """(1, 3, H, W), not clamped -> (3, H, W) uint8."""
+    """Return (3, H, W) uint8 of (1, 3, H, W), not clamped."""
     return np.asarray(x_hat[0].mul(255).round().clamp(0, 255).to("cpu", torch.uint8))
 
 

@@ -54,7 +54,7 @@ MAX_FRACTION = 24
 
 @torch.no_grad()
 def export(network: nn.Sequential, examples: Tensor, output_fractions: Tensor) -> ExactNetwork:
-    """The integer form of `network`.
+    """Return the integer form of `network`.
 
     examples: typical inputs, (B, C, H, W) or (B, C). output_fractions: (D,) fractional bits of each output channel;
     the last layer must be a convolution or linear. Raises CodingError for a layer without exact form, or one whose
@@ -95,7 +95,7 @@ def fraction_after(layer: nn.Module, fraction: Tensor, values: Tensor) -> Tensor
 
 
 def integers(layer: nn.Module, fraction: int, output_fraction: Tensor) -> dict[str, Tensor]:
-    """The state of the layer's integer twin; empty for a layer that has none."""
+    """Return the state of the layer's integer twin; empty for a layer that has none."""
     geometry = geometry_of(layer)
     if geometry is not None:
         return _affine(layer, geometry, fraction, output_fraction.double())
@@ -111,7 +111,7 @@ def integers(layer: nn.Module, fraction: int, output_fraction: Tensor) -> dict[s
 
 
 def float_weights(exact: ExactNetwork) -> dict[str, Tensor]:
-    """The float32 weights and biases that the integers of convolutions and linear layers stand for, by name."""
+    """Return the float32 weights and biases that the integers of convolutions and linear layers stand for, by name."""
     weights: dict[str, Tensor] = {}
     for i, step in enumerate(exact.steps):
         if isinstance(step, Affine):
@@ -121,7 +121,7 @@ def float_weights(exact: ExactNetwork) -> dict[str, Tensor]:
 
 
 def float_layer(step: Affine, fraction: Tensor, output_fraction: Tensor) -> tuple[Tensor, Tensor]:
-    """The float32 weight and bias that a layer's integers stand for, between activations of these fractions."""
+    """Return the float32 weight and bias that a layer's integers stand for, between activations of these fractions."""
     unit = step.multiplier.double() * 2.0 ** (fraction.double() - output_fraction.double() - step.shift.double())
     rows = step.geometry.output_first(step.weight.double())
     weight = step.geometry.input_first(rows * unit.reshape(-1, *[1] * (rows.ndim - 1)))

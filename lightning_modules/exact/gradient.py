@@ -37,7 +37,7 @@ class ExactGradient:
 
     @torch.no_grad()
     def forward(self, values: Tensor) -> list[Tensor]:
-        """(B, C, H, W) integers in float64 -> what enters each step, and last what leaves the network."""
+        """Return what enters each step of (B, C, H, W) integers in float64, and last what leaves the network."""
         passed = [values.clamp(-LIMIT, LIMIT - 1)]
         for step in self.steps:
             passed.append(step(passed[-1], self.product))
@@ -45,7 +45,7 @@ class ExactGradient:
 
     @torch.no_grad()
     def backward(self, passed: list[Tensor], gradient: Float64s) -> Float64s:
-        """From the gradient with respect to the output's integers to that with respect to the input's."""
+        """Return the gradient with respect to the input's integers, given that with respect to the output's."""
         for step, entered, weight in reversed(list(zip(self.steps, passed, self._transposed, strict=False))):
             if isinstance(step, Rectifier):
                 slope = int(step.slope) / Rectifier.UNIT

@@ -46,7 +46,7 @@ class Step(Protocol):
     def __call__(self, values: Tensor, product: Product) -> Tensor: ...
 
     def state(self) -> dict[str, Tensor]:
-        """Its integers by name, for storage; the names are the constructor's."""
+        """Return its integers by name, for storage; the names are the constructor's."""
 
     def to(self, device: torch.device) -> Step: ...
 
@@ -74,7 +74,7 @@ class Affine:
         return self.finished(product(values, self._weight))
 
     def finished(self, sums: Tensor) -> Tensor:
-        """The rest, in place, for sums of products that were made elsewhere."""
+        """Do the rest, in place, for sums of products that were made elsewhere."""
         return sums.add_(self._bias).mul_(self._scale).add_(0.5).floor_().clamp_(-self.limit, self.limit - 1)
 
     def state(self) -> dict[str, Tensor]:
@@ -192,14 +192,14 @@ class ExactNetwork:
         return evaluate(steps, values.to(device), product)
 
     def state(self) -> dict[str, Tensor]:
-        """Every integer of the network, and the checksum of its known answer."""
+        """Return every integer of the network, and the checksum of its known answer."""
         state = {f"{i}.{name}": value for i, step in enumerate(self.steps) for name, value in step.state().items()}
         state |= {f"fractions.{i}": value for i, value in enumerate(self.fractions)}
         return state | {"answer": torch.tensor(self.answer, dtype=torch.int64)}
 
     @classmethod
     def from_state(cls, network: nn.Sequential, state: Mapping[str, Tensor]) -> ExactNetwork:
-        """The inverse of `state`, for the float network it was exported from, of which only the layout counts.
+        """Undo `state`, for the float network it was exported from, of which only the layout counts.
 
         Raises ValueError, TypeError or KeyError for a state of another network, CodingError when this machine does
         not compute the answer that is stored with it.
@@ -268,7 +268,7 @@ def evaluate(steps: Sequence[Step], values: Tensor, product: Product) -> Tensor:
 
 
 def step_from(layer: nn.Module, state: Mapping[str, Tensor], limit: int) -> Step:
-    """The integer twin of a float layer. Raises CodingError for a layer that has none."""
+    """Return the integer twin of a float layer. Raises CodingError for a layer that has none."""
     geometry = geometry_of(layer)
     if geometry is not None:
         return Affine(geometry, limit, **state)
@@ -285,7 +285,7 @@ def step_from(layer: nn.Module, state: Mapping[str, Tensor], limit: int) -> Step
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, by the rest of their names."""
+    """Return the tensors whose names begin with `prefix`, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 

@@ -47,7 +47,7 @@ _ERFCX = (
 
 
 def exp(x: Float64s) -> Float64s:
-    """e^x for |x| <= 700; larger magnitudes count as 700."""
+    """Return e^x for |x| <= 700; larger magnitudes count as 700."""
     bounded = np.clip(x, -REACH, REACH)
     power = np.floor(bounded * _LOG2_E + 0.5)
     rest = bounded - power * _LN2_HIGH
@@ -57,31 +57,31 @@ def exp(x: Float64s) -> Float64s:
 
 
 def scaled_erfc(x: Float64s) -> Float64s:
-    """exp(x^2) erfc(x) for x >= 0."""
+    """Return exp(x^2) erfc(x) for x >= 0."""
     t = 1.0 / (1.0 + _ERFCX_SCALE * x)
     return t * _polynomial(2.0 * t - 1.0, _ERFCX)
 
 
 def normal_cdf(x: Float64s) -> Float64s:
-    """Of the standard normal distribution; the left tail keeps its relative precision."""
+    """Return the distribution function of the standard normal; its left tail keeps its relative precision."""
     magnitude = np.abs(x)
     tail = 0.5 * exp(-0.5 * (magnitude * magnitude)) * scaled_erfc(magnitude * math.sqrt(0.5))
     return np.where(x > 0, 1.0 - tail, tail)
 
 
 def sigmoid(x: Float64s) -> Float64s:
-    """1 / (1 + e^-x)."""
+    """Return 1 / (1 + e^-x)."""
     return 1.0 / (1.0 + exp(-x))
 
 
 def tanh(x: Float64s) -> Float64s:
-    """(1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; its error is absolute, not relative, near 0."""
+    """Return (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; its error is absolute, not relative, near 0."""
     decay = exp(-2.0 * np.abs(x))
     return np.copysign((1.0 - decay) / (1.0 + decay), x)
 
 
 def normal_quantiles(count: int) -> Float64s:
-    """(count,) the (i + 1/2) / count quantiles of the standard normal distribution, by bisection."""
+    """Return the (i + 1/2) / count quantiles of the standard normal distribution, (count,), by bisection."""
     wanted = (np.arange(count) + 0.5) / count
     low, high = np.full(count, -9.0), np.full(count, 9.0)
     for _ in range(56):

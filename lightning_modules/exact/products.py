@@ -40,7 +40,7 @@ class IntegerWeight:
 
     @cached_property
     def sums(self) -> Tensor:
-        """(D,) sum of magnitudes that meet in one output."""
+        """Return the sums of magnitudes that meet in one output, (D,)."""
         return self.geometry.weight_sums(self.integers.double())
 
     @cached_property
@@ -58,30 +58,30 @@ class Geometry(ABC):
 
     @abstractmethod
     def apply(self, values: Tensor, weight: Tensor) -> Tensor:
-        """The library's kernel, without bias."""
+        """Apply the library's kernel, without bias."""
 
     @abstractmethod
     def by_taps(self, values: Tensor, weight: Tensor) -> Tensor:
-        """The same sums as matrix products, one a tap; takes integer tensors, too."""
+        """Compute the same sums as matrix products, one a tap; takes integer tensors, too."""
 
     def transposed(self) -> Geometry:
-        """That of the transposed matrix, which takes the same weight. Raises CodingError where none of ours is it."""
+        """Return the transposed matrix's geometry, of the same weight. Raises CodingError where none of ours is it."""
         raise CodingError(f"{type(self).__name__} layers with these strides have no exact gradient")
 
     def weight_sums(self, weight: Tensor) -> Tensor:
-        """(D,) sum over each output's inputs and taps of |weight|."""
+        """Return the sum of |weight| over each output's inputs and taps, (D,)."""
         return self.output_first(weight).abs().flatten(1).sum(1)
 
     def output_first(self, weight: Tensor) -> Tensor:
-        """The weight with shape (D, C / G, ...)."""
+        """Return the weight with shape (D, C / G, ...)."""
         return weight
 
     def input_first(self, weight: Tensor) -> Tensor:
-        """The inverse of `output_first`."""
+        """Undo `output_first`."""
         return weight
 
     def per_channel(self, values: Tensor) -> Tensor:
-        """(D,) -> a shape that broadcasts against the output."""
+        """Return values (D,) in a shape that broadcasts against the output."""
         return values.reshape(-1, 1, 1)
 
 
@@ -142,7 +142,7 @@ class Upsampling(Geometry):
         )
 
     def by_taps(self, values: Tensor, weight: Tensor) -> Tensor:
-        """As a correlation of the input, spread out with zeros between its elements."""
+        """Compute the sums as a correlation of the input, spread out with zeros between its elements."""
         batch, channels, height, width = values.shape
         spread = values.new_zeros(batch, channels, (height - 1) * self.stride[0] + 1, (width - 1) * self.stride[1] + 1)
         spread[..., :: self.stride[0], :: self.stride[1]] = values
@@ -152,7 +152,7 @@ class Upsampling(Geometry):
         return _correlate(padded, self.output_first(weight).flip((2, 3)), (1, 1), self.dilation, self.groups)
 
     def transposed(self) -> Geometry:
-        """Of the input's size, as long as the output is no larger than the stride times that."""
+        """Return the transposed geometry, while the output is no larger than the stride times the input."""
         return Correlation(self.stride, self.padding, self.dilation, self.groups)
 
     def output_first(self, weight: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ class Upsampling(Geometry):
 
 
 def geometry_of(layer: nn.Module) -> Geometry | None:
-    """Where a layer's taps lie; None for a layer that is no sum of products."""
+    """Return where a layer's taps lie; None for a layer that is no sum of products."""
     if isinstance(layer, nn.Linear):
         return Dense()
     if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.padding_mode != "zeros":

@@ -37,7 +37,7 @@ def ln(x: Tensor) -> Tensor:
 
 
 def exp(x: Tensor) -> Tensor:
-    """e^x for -700 < x < 700, to 4e-16 relative; same shape. x = k ln 2 + r, Taylor's series of |r| <= ln(2) / 2."""
+    """Return e^x for -700 < x < 700, to 4e-16 relative. x = k ln 2 + r, Taylor's series of |r| <= ln(2) / 2."""
     k = torch.round(x / math.log(2.0))
     r = (x - k * LN2_HIGH) - k * LN2_LOW
     series = torch.ones_like(r)
@@ -47,12 +47,12 @@ def exp(x: Tensor) -> Tensor:
 
 
 def power_of_two(exponent: Tensor) -> Tensor:
-    """2^exponent, exactly, for integers in -1022 ... 1023 of any type; same shape."""
+    """Return 2^exponent, exactly, for integers in -1022 ... 1023 of any type; same shape."""
     return ((exponent.to(torch.int64) + EXPONENT_BIAS) << MANTISSA_BITS).view(torch.float64)
 
 
 def tree_sum(x: Tensor) -> Tensor:
-    """(..., D) -> (...): the upper part is added onto the lower one, elementwise, until one number is left.
+    """Return (...) of (..., D): the upper part is added onto the lower one, elementwise, until one number is left.
 
     The halves are cut at powers of two, so zeros appended to the axis do not change a bit of the result.
     """
@@ -62,7 +62,7 @@ def tree_sum(x: Tensor) -> Tensor:
 
 
 def folded_(x: Tensor, width: int) -> Tensor:
-    """The partial sums of `tree_sum` once at most `width` are left, a power of two; x is overwritten."""
+    """Return the partial sums of `tree_sum` once at most `width` are left, a power of two; x is overwritten."""
     size = x.shape[-1]
     while size > width:
         half = 1 << ((size - 1).bit_length() - 1)

@@ -27,17 +27,17 @@ Rectifier = Callable[[], nn.Module]
 
 
 def convolution(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Conv2d:
-    """(B, in, H, W) -> (B, out, ceil(H/stride), ceil(W/stride)) for odd kernels."""
+    """Return a layer (B, in, H, W) -> (B, out, ceil(H/stride), ceil(W/stride)), for odd kernels."""
     return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
 
 
 def upsampling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
-    """(B, in, H, W) -> (B, out, 2H, 2W), kernel 5."""
+    """Return a layer (B, in, H, W) -> (B, out, 2H, 2W) with kernel 5."""
     return nn.ConvTranspose2d(in_channels, out_channels, 5, 2, padding=2, output_padding=1)
 
 
 def analysis(N: int, M: int) -> nn.Sequential:
-    """g_a: (B, 3, H, W) -> (B, M, H/16, W/16)."""
+    """Return g_a: (B, 3, H, W) -> (B, M, H/16, W/16)."""
     return nn.Sequential(
         convolution(IMAGE_CHANNELS, N, 5, 2),
         GDN(N),
@@ -50,7 +50,7 @@ def analysis(N: int, M: int) -> nn.Sequential:
 
 
 def synthesis(N: int, M: int) -> nn.Sequential:
-    """g_s: (B, M, h, w) -> (B, 3, 16h, 16w)."""
+    """Return g_s: (B, M, h, w) -> (B, 3, 16h, 16w)."""
     return nn.Sequential(
         upsampling(M, N),
         GDN(N, inverse=True),
@@ -63,7 +63,7 @@ def synthesis(N: int, M: int) -> nn.Sequential:
 
 
 def from_latents(M: int, N: int, outputs: int, rectifier: Rectifier) -> list[nn.Module]:
-    """Layers of an h_a: (B, M, h, w) -> (B, outputs, h/4, w/4)."""
+    """Return layers of an h_a: (B, M, h, w) -> (B, outputs, h/4, w/4)."""
     return [
         convolution(M, N, 3, 1),
         rectifier(),
@@ -74,7 +74,7 @@ def from_latents(M: int, N: int, outputs: int, rectifier: Rectifier) -> list[nn.
 
 
 def to_parameters(widths: tuple[int, int, int], outputs: int, rectifier: Rectifier) -> nn.Sequential:
-    """An h_s of three layers: (B, widths[0], h, w) -> (B, outputs, 4h, 4w)."""
+    """Return an h_s of three layers: (B, widths[0], h, w) -> (B, outputs, 4h, 4w)."""
     return nn.Sequential(
         upsampling(widths[0], widths[1]),
         rectifier(),
@@ -85,12 +85,12 @@ def to_parameters(widths: tuple[int, int, int], outputs: int, rectifier: Rectifi
 
 
 def hyper_analysis(N: int, M: int) -> nn.Sequential:
-    """h_a: (B, M, h, w) -> (B, N, h/4, w/4). Sees y itself, not its magnitude."""
+    """Return h_a: (B, M, h, w) -> (B, N, h/4, w/4). Sees y itself, not its magnitude."""
     return nn.Sequential(*from_latents(M, N, N, nn.LeakyReLU))
 
 
 def hyper_synthesis(N: int, M: int) -> nn.Sequential:
-    """h_s: (B, N, h, w) -> (B, 2M, 4h, 4w): raw scales first, then means (CompressAI's order)."""
+    """Return h_s: (B, N, h, w) -> (B, 2M, 4h, 4w): raw scales first, then means (CompressAI's order)."""
     return to_parameters((N, M, M * 3 // 2), 2 * M, nn.LeakyReLU)
 
 
@@ -102,17 +102,17 @@ class MagnitudesFirst(TiledSequential):
 
 
 def magnitude_analysis(N: int, M: int) -> nn.Sequential:
-    """h_a of the scale hyperprior (Balle et al. 2018, figure 4): (B, M, h, w) -> (B, N, h/4, w/4)."""
+    """Return h_a of the scale hyperprior (Balle et al. 2018, figure 4): (B, M, h, w) -> (B, N, h/4, w/4)."""
     return MagnitudesFirst(*from_latents(M, N, N, nn.ReLU))
 
 
 def scale_synthesis(N: int, M: int) -> nn.Sequential:
-    """Its h_s: (B, N, h, w) -> (B, 2M, 4h, 4w), raw scales, then what would be means. No ReLU: scales are bounded."""
+    """Return its h_s: (B, N, h, w) -> (B, 2M, 4h, 4w), raw scales, then unused means; scales are bounded later."""
     return to_parameters((N, N, N), 2 * M, nn.ReLU)
 
 
 def fan_in(layer: nn.Conv2d | nn.ConvTranspose2d) -> float:
-    """Number of inputs that meet in one output; a stride-2 transposed layer uses a quarter of its kernel."""
+    """Return the number of inputs that meet in one output; a stride-2 transposed layer uses a quarter of its kernel."""
     taps = layer.kernel_size[0] * layer.kernel_size[1] * layer.in_channels / layer.groups
     if isinstance(layer, nn.ConvTranspose2d):
         taps /= layer.stride[0] * layer.stride[1]
@@ -134,7 +134,7 @@ def preserve_variance(network: nn.Sequential) -> None:
 
 @torch.no_grad()
 def initialize(g_a: nn.Sequential, g_s: nn.Sequential, h_a: nn.Sequential, h_s: nn.Sequential) -> None:
-    """A start from which training needs no steps to find grey, the size of y, or a sigma of about 1.
+    """Set weights from which training needs no steps to find grey, the size of y, or a sigma of about 1.
 
     g_a sees pixels around 1/2 with a deviation of about 1/4, so its first layer centres and stretches them;
     g_s undoes both. y starts twice as large as unit variance, h_s with scales 1 and means near 0.

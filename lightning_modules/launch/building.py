@@ -20,7 +20,7 @@ class ComposedRun:
 
     @property
     def choices(self) -> Mapping[str, str]:
-        """What was chosen of each group of configurations, by the group's name."""
+        """Return what was chosen of each group of configurations, by the group's name."""
         return HydraConfig.get().runtime.choices
 
     def build(self, node: Any, **changes: Any) -> Any:

@@ -19,7 +19,7 @@ from lightning_modules.launch.task_run import run_task, watched
 
 
 def do_job(folder: Path) -> None:
-    """The job of a sweep whose frozen configuration lies in `folder`; its ranks come here as well."""
+    """Do the job of a sweep whose frozen configuration lies in `folder`; its ranks come here as well."""
     from lightning_modules.sweeps import frozen_config
     from lightning_modules.sweeps.process import end_with_parent
     from lightning_modules.sweeps.record import claimed
@@ -65,7 +65,7 @@ def recorded(folder: Path) -> Iterator[None]:
 
 
 def end_sweep(is_whole: bool) -> int:
-    """One table of what the jobs of the sweep have measured, and a line for each that failed: their number."""
+    """Leave a table of what the jobs of a sweep have measured, print a line for each that failed, count those."""
     folder = sweep_dir() if HydraConfig.initialized() else None
     if folder is None or not folder.is_dir():
         return 0

@@ -27,7 +27,7 @@ class SweepStart(Callback):
     """What jobs are to know of their sweep before the first begins; `entry` sees to what comes after the last."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Names of jobs leave out what is the same for all; the configuration stays, also when a job fails."""
+        """Leave out of jobs' names what is the same for all; the configuration stays, also when a job fails."""
         from lightning_modules.sweeps.folder import begin
 
         del kwargs
@@ -107,7 +107,7 @@ class JudgedJob(JobReturn):
 
 
 def one_of_a_sweep(cfg: DictConfig) -> float | None:
-    """What a launcher of Hydra's calls a job, wherever it does so: here it only starts the process that does it."""
+    """Start the process that does a job, where a launcher of Hydra's takes this function for the job itself."""
     from lightning_modules.sweeps import frozen_config
     from lightning_modules.sweeps.process import complete
 
@@ -139,7 +139,7 @@ def freeze_job(cfg: DictConfig) -> Path:
 
 
 def judged(job: JobReturn) -> JobReturn:
-    """A job that was frozen, with what came of it."""
+    """Return a job that was frozen, with what came of it."""
     assert job.hydra_cfg is not None, "Hydra has filled it in"
     assert job.cfg is not None, "Hydra has filled it in"
     value: Any
@@ -151,7 +151,7 @@ def judged(job: JobReturn) -> JobReturn:
 
 
 def result(folder: Path, measure: str | None) -> float | None:
-    """The mean of what a search of settings looks at. Raises `JobFailed`."""
+    """Return the mean of what a search of settings looks at. Raises `JobFailed`."""
     from lightning_modules.reports.sweep_results import outcome
     from lightning_modules.sweeps import record
 

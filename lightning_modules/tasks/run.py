@@ -15,7 +15,7 @@ class Run(Protocol):
 
     @property
     def choices(self) -> Mapping[str, str]:
-        """What was chosen of each group of configurations, by the group's name."""
+        """Return what was chosen of each group of configurations, by the group's name."""
 
     def build(self, node: Any, **changes: Any) -> Any:
         """Return the object that a node with `_target_` names, with some of its values replaced."""
