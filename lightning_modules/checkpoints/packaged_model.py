@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lightning_modules.capabilities import implied_weights
 from lightning_modules.checkpoints.state_dict import DERIVED, without_derived
-from lightning_modules.checkpoints.trust import require_allowed
+from lightning_modules.checkpoints.trust import OWN, require_allowed
 from lightning_modules.codec import Codec
 from lightning_modules.coding.container import fingerprint
 from lightning_modules.coding.picture import model_fingerprint, require_finite
@@ -154,7 +154,9 @@ def _codec_class(name: str, path: Path) -> type[Codec]:
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise CodingError(f"{path}: needs the codec {name}, which this version lacks; upgrade latentpress") from error
+        package = name.partition(".")[0]
+        remedy = "upgrade latentpress" if package == OWN else f"install {package}, or name its folder in PYTHONPATH"
+        raise CodingError(f"{path}: needs the codec {name}, which is not here ({error}); {remedy}") from error
     if not (isinstance(found, type) and issubclass(found, Codec)) or inspect.isabstract(found):
         raise CodingError(f"{path}: refused, {name} is not a codec")
     return found

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
@@ -93,9 +94,9 @@ def weights(folders: Sequence[Path]) -> Table:
         for mark, path in packaged_models(folder).items():
             try:
                 lmbda = load_model(path).hyperparameters.get("lmbda", "")
-                table.add_row(mark, str(lmbda), path.name, "[green]loads, known answer right[/]")
+                table.add_row(mark, str(lmbda), escape(path.name), "[green]loads, known answer right[/]")
             except CodingError as error:
-                table.add_row(mark, "", path.name, f"[red]{error}[/]")
+                table.add_row(mark, "", escape(path.name), f"[red]{escape(str(error))}[/]")
     return table
 
 
@@ -104,7 +105,7 @@ def mismatch_table(results: Sequence[Result]) -> Table:
     table = _table("wrong", "unreadable", "pixels", "environment", title="files that decode to other integers")
     for result in results:
         if result.fault is not None:
-            table.add_row("-", "-", "-", f"{result.environment.name}: could not run ({result.fault})")
+            table.add_row("-", "-", "-", f"{result.environment.name}: could not run ({escape(result.fault)})")
             continue
         table.add_row(
             _count(result.wrong, result.files),

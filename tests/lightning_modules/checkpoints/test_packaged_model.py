@@ -237,6 +237,16 @@ def test_a_class_outside_latentpress_is_refused_without_importing_it(
     assert "stranger" not in sys.modules
 
 
+def test_a_package_that_the_users_own_file_trusts_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user_file = tmp_path / "user.yaml"
+    monkeypatch.setenv("LATENTPRESS_CONFIG", str(user_file))
+    path = tmp_path / "model.safetensors"
+    save_model(_of_class("laboratory_elsewhere.codec", "Codec"), path)
+    assert f"write trust: [laboratory_elsewhere] into {user_file}" in _refusal(path)
+    user_file.write_text("trust: [laboratory_elsewhere]\n")
+    assert "install laboratory_elsewhere, or name its folder in PYTHONPATH" in _refusal(path)
+
+
 @pytest.mark.parametrize(
     ("module", "name", "fault"),
     [

@@ -11,9 +11,11 @@ from rich.table import Table
 
 from datamodules.sample import sample_images
 from lightning_modules.checkpoints.checkpoint import PACKAGED
+from lightning_modules.checkpoints.packaged_model import save_model
 from lightning_modules.doctor.environments import ENVIRONMENTS
 from lightning_modules.doctor.examination import CROPS, crops, devices, mismatch_table, versions, weights
 from lightning_modules.doctor.self_test import Result
+from lightning_modules.hyperprior.codec import HyperpriorCodec
 
 
 def text(table: Table, capsys: pytest.CaptureFixture[str]) -> str:
@@ -32,6 +34,14 @@ def test_a_model_that_does_not_load_is_named_with_its_fault(tmp_path: Path, caps
     assert "known answer right" in text(weights([tmp_path]), capsys)
     (tmp_path / "good.safetensors").unlink()
     assert "damaged" in text(weights([tmp_path]), capsys)
+
+
+def test_what_a_fault_says_in_brackets_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stranger = type("Codec", (HyperpriorCodec,), {"__module__": "stranger.codec"})
+    save_model(stranger(N=4, M=6, lmbda=0.01), tmp_path / "model[1].safetensors")
+    said = text(weights([tmp_path]), capsys)
+    assert "trust=[stranger]" in said
+    assert "model[1].safetensors" in said
 
 
 def test_versions_and_devices_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
