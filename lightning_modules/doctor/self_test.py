@@ -58,7 +58,7 @@ class Result(NamedTuple):
 
     @property
     def mismatches(self) -> int:
-        """Return how many files decoded otherwise, there or here, and one more where an environment must run and did not."""
+        """Return how many files decoded otherwise, there or here; a process that had to run and did not counts as one."""
         return self.wrong + self.unreadable + (self.fault is not None and not self.environment.optional)
 
 
