@@ -58,7 +58,7 @@ class Result(NamedTuple):
 
     @property
     def mismatches(self) -> int:
-        """Return how many files decoded otherwise, there or here; a process that had to run and did not counts as one."""
+        """Return how many files decoded otherwise, there or here; one more where a process had to run and did not."""
         return self.wrong + self.unreadable + (self.fault is not None and not self.environment.optional)
 
 
