@@ -41,7 +41,7 @@ class Complexity(L.Callback):
 
 @contextmanager
 def frozen(codec: Codec) -> Iterator[None]:
-    """Its parameters ask for no gradient: the counter stumbles over views of them that were made without one."""
+    """Keep parameters from asking for gradients: the counter stumbles over views of them that were made without one."""
     asking = [parameter for parameter in codec.parameters() if parameter.requires_grad]
     try:
         for parameter in asking:

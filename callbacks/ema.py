@@ -38,7 +38,7 @@ class EMA(L.Callback):
     # ---- averaging
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A resumed training finds the average in the codec, and has to put the raw weights back."""
+        """Put the raw weights back where a resumed training finds the average in the codec."""
         del trainer
         self.average = {name: value.clone() for name, value in weights(pl_module).items()}
         self._restore_raw(pl_module)
@@ -60,7 +60,7 @@ class EMA(L.Callback):
         torch._foreach_lerp_([self.average[name] for name in live], list(live.values()), 1.0 - decay)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """All checkpoints are written by now; what is tested next without loading one is the average."""
+        """Leave the average in the codec, for a test that loads no checkpoint; all are written by now."""
         del trainer
         self._swap_in(pl_module)
         self.average, self._raw = {}, {}
@@ -105,7 +105,7 @@ class EMA(L.Callback):
 
 
 def weights(pl_module: L.LightningModule) -> dict[str, Tensor]:
-    """The floating-point state of the codec, by name; the tensors themselves, detached."""
+    """Return the floating-point state of the codec, by name; the tensors themselves, detached."""
     state = _codec(pl_module).state_dict()
     return {name: value for name, value in state.items() if value.is_floating_point()}
 

@@ -30,10 +30,10 @@ class JobState(Protocol):
     """What is known on the disk of a job that several processes share."""
 
     def plan(self) -> tuple[int, int]:
-        """Number of input files, and their bytes; zeros while not yet known."""
+        """Return the number of input files, and their bytes; zeros while not yet known."""
 
     def arrivals(self) -> Sequence[Mapping[str, Any]]:
-        """Outcomes of this run noted since the last call: `name`, `status`, `source` and numbers."""
+        """Return outcomes of this run noted since the last call: `name`, `status`, `source` and numbers."""
 
 
 class Tally:
@@ -99,7 +99,7 @@ class FolderProgress(ProgressBar):
         self._thread.start()
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The table is of all processes: those that this one has started, and that still have files, go on first."""
+        """Show the table of all processes, once those that this one has started have no files left."""
         del pl_module
         if self._enabled:
             for process in getattr(trainer.strategy.launcher, "procs", ()):

@@ -19,10 +19,10 @@ class OutputFolder(Protocol):
         """Raises `CodingError` when the output cannot be written."""
 
     def finish_together(self, rows: Mapping[str, Mapping[str, Any]], output_name: str, data: bytes) -> Any:
-        """One output of several inputs. Raises as `finish`."""
+        """Put the one output of several inputs in its place. Raises as `finish`."""
 
     def attach(self, name: str, output_name: str, data: bytes) -> Any:
-        """A second output of an input that is yet to be finished. Raises as `finish`."""
+        """Put a second output of an input in its place, before that is finished. Raises as `finish`."""
 
     def fail(self, name: str, error: str) -> None:
         """Raises `CodingError` when not even that can be noted."""
@@ -42,11 +42,11 @@ class FolderWriter(L.Callback):
 
     @abstractmethod
     def content(self, result: Any) -> bytes:
-        """The output file."""
+        """Return the output file."""
 
     @abstractmethod
     def row(self, result: Any) -> dict[str, Any]:
-        """Its line of the report."""
+        """Return its line of the report."""
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch_and_indices: Any
@@ -67,7 +67,7 @@ class FolderWriter(L.Callback):
                 self._write(output)
 
     def place(self, result: Any) -> str:
-        """The output's name."""
+        """Return the output's name."""
         return self.output_name(result.name)
 
     def attachments(self, result: Any) -> Iterable[tuple[str, bytes]]:

@@ -30,10 +30,10 @@ class SetDistance(Protocol):
     def reset(self) -> None: ...
 
     def update(self, x: Tensor, x_hat: Tensor) -> None:
-        """Each (B, 3, H, W) in [0, 1]."""
+        """Take in pictures and reconstructions, each (B, 3, H, W) in [0, 1]."""
 
     def compute(self) -> float:
-        """All processes have to call it."""
+        """Return the distance so far; all processes have to call it."""
 
 
 def try_distances(distances: Mapping[str, Distance], device: torch.device) -> None:
@@ -54,7 +54,7 @@ def image_distances(image: CodedImage, distances: Mapping[str, Distance]) -> dic
 
 
 def psnr(x: Tensor, x_hat: Tensor) -> float:
-    """8-bit pixels -> 10 log10(255^2 / mse) in dB, over all pixels and channels; infinite for equal ones."""
+    """Return 10 log10(255^2 / mse) of 8-bit pixels in dB, over all pixels and channels; infinite for equal ones."""
     rows = band_rows(x.shape[-1])
     bands = zip(x.split(rows, -2), x_hat.split(rows, -2), strict=True)
     # Squares of integers, so the sum is exact in any number of bands.
@@ -73,7 +73,7 @@ def image_quality(x: Tensor, x_hat: Tensor, pixel_format: PixelFormat = OPAQUE_R
 
 
 def image_rates(image: CodedImage) -> dict[str, float]:
-    """Bits per pixel: of the whole file (`bpp`), of the estimate, and of the entropy-coded payload."""
+    """Return bits per pixel: of the whole file (`bpp`), of the estimate, and of the entropy-coded payload."""
     num_pixels = image.x.shape[-2] * image.x.shape[-1]
     return {
         "bpp": 8 * image.num_bytes / num_pixels,
@@ -83,7 +83,7 @@ def image_rates(image: CodedImage) -> dict[str, float]:
 
 
 def shown(image: CodedImage) -> tuple[Tensor, Tensor]:
-    """The 8-bit pixels of the picture and of what its file decodes to, (1, 3, H, W) in [0, 1] each."""
+    """Return the 8-bit pixels of the picture and of what its file decodes to, (1, 3, H, W) in [0, 1] each."""
     x, x_hat = (
         pixels(value, image.format).float().div(255.0).expand(3, -1, -1)[None] for value in (image.x, image.x_hat)
     )

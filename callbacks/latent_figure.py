@@ -18,7 +18,7 @@ FLOOR = 1e-6
 
 
 def latent_figure(channels: Mapping[str, NDArray[np.float64]], spreads: Mapping[str, Any]) -> bytes:
-    """A PNG: left, bits per pixel of each channel, sorted, a line for each latent; right, how values are spread.
+    """Return a PNG: left, bits per pixel of each channel, sorted, a line for each latent; right, how values are spread.
 
     channels: (C,) by latent. spreads: (counts, edges) by latent.
     """

@@ -46,13 +46,13 @@ class LatentFacts(NamedTuple):
 
     @property
     def rates(self) -> dict[str, float]:
-        """Bits per pixel of each latent: of y and z, of each level."""
+        """Return bits per pixel of each latent: of y and z, of each level."""
         return {f"rates/{name}": float(value.sum()) for name, value in self.channels.items()}
 
 
 @singledispatch
 def log_latents(logger: Logger, facts: LatentFacts) -> None:
-    """Every logger has the rates of latents; one that holds neither tables nor histograms leaves files in `latents/`.
+    """Log the rates of latents; a logger that holds neither tables nor histograms leaves files in `latents/`.
 
     `STEP_channels.csv` has `latent,channel,bpp`, `STEP_spread.csv` has `latent,from,to,count`, `STEP.png` shows both.
     """

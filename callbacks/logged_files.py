@@ -22,7 +22,7 @@ CURVE = ("bpp", "psnr")
 
 @singledispatch
 def log_model(logger: Logger, files: Sequence[Path]) -> None:
-    """files: the model, its card as JSON and as Markdown. Nothing for loggers of numbers: the run folder has them."""
+    """Log the model and its card, `files`; nothing for loggers of numbers: the run folder has them."""
     del logger, files
 
 
@@ -48,7 +48,7 @@ def _(logger: WandbLogger, files: Sequence[Path]) -> None:
 
 @singledispatch
 def log_report(logger: Logger, folder: Path) -> None:
-    """folder: what `task=report` has written. Nothing for loggers of numbers."""
+    """Log what `task=report` has written into `folder`; nothing for loggers of numbers."""
     del logger, folder
 
 
@@ -80,7 +80,7 @@ def _(logger: WandbLogger, folder: Path) -> None:
 
 
 def curve_points(path: Path) -> list[dict[str, Any]]:
-    """The points of a report's curves, one a row: `curve`, `point`, and their means."""
+    """Return the points of a report's curves, one a row: `curve`, `point`, and their means."""
     document = json.loads(path.read_text(encoding="utf-8"))
     return [
         {"curve": curve["name"], "point": point["label"], **point["means"]}

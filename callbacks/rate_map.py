@@ -13,7 +13,7 @@ COLOURS = "magma"
 
 
 def rate_map(bits: Mapping[str, Tensor], size: tuple[int, int]) -> Tensor:
-    """Bits of latents by name, (1, C, h, w) each -> (H, W) bits per pixel, which sum to those of the picture.
+    """Return bits per pixel (H, W), which sum to those of the picture, given those of latents, (1, C, h, w) each.
 
     An element's bits are shared equally by the pixels that it stands for: a square of a power of two pixels, as far as
     it lies in the picture.
@@ -28,7 +28,7 @@ def rate_map(bits: Mapping[str, Tensor], size: tuple[int, int]) -> Tensor:
 
 
 def coloured(values: Tensor, most: float) -> Tensor:
-    """(H, W), 0 to `most` -> uint8 (3, H, W): black, through red, to yellow."""
+    """Return values (H, W) from 0 to `most` as uint8 (3, H, W): black, through red, to yellow."""
     shown = colormaps[COLOURS]((values / max(most, 1e-12)).clamp(0.0, 1.0).numpy(), bytes=True)
     return torch.from_numpy(shown[..., :3].copy()).permute(2, 0, 1)
 

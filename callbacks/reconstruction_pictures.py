@@ -38,13 +38,13 @@ class Picture(NamedTuple):
 
 
 def side_by_side(x: Tensor, x_hat: Tensor) -> Tensor:
-    """(1, 3, H, W) in [0, 1], x_hat not clamped -> uint8 (3, H, 3 W): x, x_hat and 8 |x - x_hat|."""
+    """Return x, x_hat and 8 |x - x_hat| as uint8 (3, H, 3 W), of (1, 3, H, W) in [0, 1], x_hat not clamped."""
     error = (x - x_hat.clamp(0.0, 1.0)).abs() * ERROR_GAIN
     return torch.cat([pixels(panel, OPAQUE_RGB) for panel in (x, x_hat, error)], dim=2).cpu()
 
 
 def with_rates(panels: Tensor, bits: Mapping[str, Tensor]) -> tuple[Tensor, str]:
-    """The panels and, as one more, the map of bits of latents, by name; and where its colours end, in words.
+    """Return the panels and, as one more, the map of bits of latents, by name; and where its colours end, in words.
 
     They end where all but a hundredth of the pixels lie: at a border, few pixels may share what a position costs.
     """

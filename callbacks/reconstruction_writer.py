@@ -18,7 +18,7 @@ from lightning_modules.records import DecodedImage, DecodedPack
 
 
 def png(image: DecodedImage) -> bytes:
-    """The picture as a PNG file of mode L, LA, RGB or RGBA, with its colour profile."""
+    """Return the picture as a PNG file of mode L, LA, RGB or RGBA, with its colour profile."""
     planes = pixels(image.x_hat, image.format).cpu()
     if image.format.alpha is not None:
         planes = torch.cat([planes, image.format.alpha.cpu()[None]])

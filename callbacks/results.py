@@ -105,7 +105,7 @@ class Results(L.Callback):
         return image_distances(image, self.distances)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Every process takes part in the reduction, also one that had no image."""
+        """Reduce and log the means; every process takes part, also one that had no image."""
         del trainer
         values = {f"test/{name}": metric.compute() for name, metric in self.metrics.items()}
         values |= {f"test/{name}": torch.tensor(one.compute()) for name, one in self.set_distances.items()}
@@ -131,7 +131,7 @@ class Results(L.Callback):
 
 
 def rate_distortion_loss(row: dict[str, Any], lmbda: float | None) -> dict[str, Any]:
-    """The columns `lmbda` and `loss` of a row with `bpp` and `psnr`; nothing for a codec that has no lmbda."""
+    """Return the columns `lmbda` and `loss` of a row with `bpp` and `psnr`; nothing for a codec that has no lmbda."""
     if lmbda is None:
         return {}
     mse = 255.0**2 / 10.0 ** (row["psnr"] / 10.0)
@@ -139,7 +139,7 @@ def rate_distortion_loss(row: dict[str, Any], lmbda: float | None) -> dict[str, 
 
 
 def results_table(rows: list[IndexedRow]) -> str:
-    """The rows as CSV, in the order of their positions."""
+    """Return the rows as CSV, in the order of their positions."""
     text = io.StringIO()
     accounts = dict.fromkeys(name for _, row in rows for name in row.get("accounts", {}))
     writer = csv.DictWriter(text, [*RESULT_COLUMNS, *accounts], lineterminator="\n")

@@ -14,7 +14,7 @@ STEP = "trainer/global_step"
 
 @singledispatch
 def define_summary(logger: Logger, metric: str, goal: str) -> None:
-    """goal: min, max or last. Nothing for loggers that have no summary."""
+    """Say which value stands for a run: min, max or last. Nothing for loggers that have no summary."""
     del logger, metric, goal
 
 

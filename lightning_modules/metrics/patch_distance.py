@@ -26,7 +26,7 @@ NUM_FEATURES = 2048
 
 
 def patches(x: Tensor, size: int, shift: int) -> Tensor:
-    """(B, 3, H, W) -> (N, 3, size, size): of the tiling from the corner, then of that from (shift, shift)."""
+    """Return patches (N, 3, size, size): of the tiling from the corner, then of that from (shift, shift)."""
     tilings = [tiles for start in (0, shift) if (tiles := _tiles(x[..., start:, start:], size)) is not None]
     return torch.cat(tilings) if tilings else x.new_zeros(0, x.shape[1], size, size)
 
@@ -65,7 +65,7 @@ class PatchDistance:
         self.count.update(0)
 
     def update(self, x: Tensor, x_hat: Tensor) -> None:
-        """(B, 3, H, W) each, in [0, 1], of 8-bit pixels."""
+        """Take in pictures and reconstructions, (B, 3, H, W) each, in [0, 1], of 8-bit pixels."""
         real, fake = (patches(value.mul(255).round().to(torch.uint8), self.size, self.shift) for value in (x, x_hat))
         if len(real):
             self.metric.update(real, real=True)

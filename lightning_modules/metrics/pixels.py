@@ -17,7 +17,7 @@ def band_rows(width: int) -> int:
 
 
 def pixels(x: Tensor, pixel_format: PixelFormat) -> Tensor:
-    """(1, 3, H, W), nominally in [0, 1] -> uint8 (3, H, W), or (1, H, W) for a grayscale picture.
+    """Return uint8 (3, H, W), or (1, H, W) for a grayscale picture, of (1, 3, H, W), nominally in [0, 1].
 
     Values are clamped and rounded to nearest; gray is the mean of the three channels before that.
     """

@@ -51,7 +51,7 @@ class SweepRecord(NamedTuple):
 
 
 def read(sweep: Path) -> SweepRecord | None:
-    """None for a folder that is not a sweep's."""
+    """Return what is known of a sweep; None for a folder that is not one's."""
     path = sweep / SWEEP_NAME
     return SweepRecord(**json.loads(path.read_text())) if path.is_file() else None
 

@@ -57,14 +57,14 @@ class JobProcess:
         sys.stdout.flush()
 
     def has_ended(self) -> bool:
-        """Then nothing of it is left running."""
+        """Return whether it has ended; then nothing of it is left running."""
         if self.process.poll() is None:
             return False
         self.send(signal.SIGKILL)
         return True
 
     def send(self, signum: int) -> None:
-        """To all its processes."""
+        """Send a signal to all its processes."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signum)
 

@@ -97,7 +97,7 @@ def progress(seconds: Sequence[float], failed: int, total: int, at_once: int) ->
 
 
 def duration(seconds: float) -> str:
-    """In the unit that makes it a number of two digits or so."""
+    """Return a time in the unit that makes it a number of two digits or so."""
     for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -46,7 +46,7 @@ def records(sweep: Path) -> list[tuple[SweepJob, Path]]:
 
 
 def read(folder: Path) -> SweepJob | None:
-    """None where no job has begun."""
+    """Return the record of a job; None where none has begun."""
     path = folder / RECORD_NAME
     return SweepJob(**json.loads(path.read_text())) if path.is_file() else None
 

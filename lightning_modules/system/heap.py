@@ -20,7 +20,7 @@ USERS_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES
 
 
 def keep_freed_memory() -> bool:
-    """For this process, from now on. False, and nothing is changed, where the C library is another or users chose."""
+    """Keep freed memory in this process from now on; False where the C library is another or users chose themselves."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None or any(name in os.environ for name in USERS_OWN):
         return False

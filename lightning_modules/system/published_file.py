@@ -34,7 +34,7 @@ class PublishedFile(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Beginning of the SHA-256 in hex, at least 8 digits; empty for a name without one."""
+        """Return the beginning of the SHA-256 in hex, at least 8 digits; empty for a name without one."""
         match = DIGEST.search(self.name)
         return match[1] if match else ""
 

@@ -40,7 +40,7 @@ class Watch:
 
     @property
     def request(self) -> signal.Signals | None:
-        """The signal that asks to stop; the death of the job's first process is SIGTERM to the others."""
+        """Return the signal that asks to stop; the death of the job's first process is SIGTERM to the others."""
         if self._parent is not None and os.getppid() != self._parent:
             return signal.SIGTERM
         return self.received
@@ -125,7 +125,7 @@ def deferred(forward: Forward) -> Iterator[None]:
 
 
 def requested() -> signal.Signals | None:
-    """The signal by which this process has been asked to stop."""
+    """Return the signal by which this process has been asked to stop."""
     return None if _watch is None else _watch.request
 
 
