@@ -35,7 +35,7 @@ from lightning_modules.sic.gan_module import GanModule
 from lightning_modules.sic.level_schedule import LevelTable
 from lightning_modules.sic.losses import discriminator_loss, generator_loss
 from lightning_modules.sic.module import SicModule
-from lightning_modules.sic.phase import Evenness, Phase, Progressive, WarmUp
+from lightning_modules.sic.phase import Evenness, Phase, TripleTradeOff, WarmUp
 from lightning_modules.training.learning_rate import constant
 
 NUMBER = 25
@@ -48,7 +48,7 @@ SIZES = Path(__file__).resolve().parents[2] / "conf" / "networks" / "sic.yaml"
 DISTANCE = partial(edge_distance, scales=3)
 TABLE = LevelTable(16, 2048.0, (32.0, 8.0), (64.0, 1.0))
 WARM_UP = WarmUp(TABLE, DISTANCE)
-MAIN = Progressive(TABLE, DISTANCE, 0.5, 1, 2.0, 1, Evenness(0, 1, 64.0, 4.0))
+MAIN = TripleTradeOff(TABLE, DISTANCE, 0.5, 1, 2.0, 1, Evenness(0, 1, 64.0, 4.0))
 ADAM = partial(torch.optim.AdamW, lr=1e-4, weight_decay=5e-5)
 
 

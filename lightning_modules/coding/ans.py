@@ -21,7 +21,7 @@ from lightning_modules.coding.tables import (
     INT32_MAX,
     INT32_MIN,
     CodingTables,
-    Integers,
+    IntegerArray,
     check_same_shape,
     check_symbols,
     floor_log2,
@@ -230,14 +230,14 @@ def _model(tables: CodingTables, k: int) -> Any:
     return models[k]
 
 
-def _grouping(keys: Integers, num_tables: int) -> NDArray[np.int64]:
+def _grouping(keys: IntegerArray, num_tables: int) -> NDArray[np.int64]:
     """(N,) the order that sorts the symbols by table, equals kept in order (radix sort on narrow keys)."""
     if keys.ndim != 1:
         raise ValueError(f"symbols and indices must be vectors, got shape {keys.shape}")
     return np.argsort(keys.astype(np.min_scalar_type(num_tables - 1)), kind="stable")
 
 
-def _groups(keys: Integers, tables: CodingTables) -> Iterator[tuple[int, int, int]]:
+def _groups(keys: IntegerArray, tables: CodingTables) -> Iterator[tuple[int, int, int]]:
     """(table, start, stop) of each table in use, in the order of `_grouping`."""
     counts = np.bincount(keys, minlength=len(tables))
     stops = np.cumsum(counts)

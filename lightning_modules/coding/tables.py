@@ -41,7 +41,7 @@ ESCAPE_HEADER_BITS = 6
 
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 
-Integers = NDArray[np.integer[Any]]
+IntegerArray = NDArray[np.integer[Any]]
 
 
 Float64s = NDArray[np.float64]
@@ -197,7 +197,7 @@ def frequencies_from_pmf(pmf: Float64s) -> NDArray[np.int32]:
     return frequencies.astype(np.int32)
 
 
-def floor_log2(values: Integers) -> NDArray[np.int64]:
+def floor_log2(values: IntegerArray) -> NDArray[np.int64]:
     """Exact floor(log2 v) of integers 1 <= v < 2^53."""
     exponents: NDArray[np.int64] = np.frexp(values.astype(np.float64))[1].astype(np.int64)
     return exponents - 1
@@ -211,13 +211,13 @@ def check_symbols(symbols: ArrayLike) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def check_same_shape(symbols: Integers, indices: Integers) -> None:
+def check_same_shape(symbols: IntegerArray, indices: IntegerArray) -> None:
     """ValueError unless each symbol has its table index."""
     if symbols.shape != indices.shape:
         raise ValueError(f"symbols of shape {symbols.shape} need indices of that shape, not {indices.shape}")
 
 
-def _integers(name: str, values: ArrayLike) -> Integers:
+def _integers(name: str, values: ArrayLike) -> IntegerArray:
     array = np.asarray(values)
     if array.size == 0:
         return array.astype(np.int64)
@@ -264,7 +264,7 @@ def _frozen_vector(name: str, values: ArrayLike, dtype: str) -> NDArray[Any]:
     return vector
 
 
-def _check_layout(frequencies: Integers, starts: Integers, lowest: Integers) -> None:
+def _check_layout(frequencies: IntegerArray, starts: IntegerArray, lowest: IntegerArray) -> None:
     if len(lowest) == 0 or len(starts) != len(lowest) + 1:
         raise ValueError(f"K >= 1 tables need K + 1 starts, got {len(lowest)} and {len(starts)}")
     lengths = np.diff(starts)

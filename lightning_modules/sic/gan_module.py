@@ -14,7 +14,7 @@ from lightning_modules.errors import CodingError
 from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.losses import Terms, discriminator_loss, generator_loss
 from lightning_modules.sic.module import SicModule
-from lightning_modules.sic.phase import Decoded, Progressive
+from lightning_modules.sic.phase import Decoded, TripleTradeOff
 
 COUNTER = "generator_steps"
 """Key under which a checkpoint keeps the number of the codec's steps."""
@@ -33,12 +33,12 @@ class GanModule(SicModule):
     of the codec's gradient. discriminator_clip: likewise; None: as it comes.
     """
 
-    phase: Progressive
+    phase: TripleTradeOff
 
     def __init__(
         self,
         *,
-        phase: Progressive,
+        phase: TripleTradeOff,
         discriminator: Callable[..., Discriminator],
         discriminator_optimizer: Callable[[Iterable[Tensor]], Optimizer],
         game: float,

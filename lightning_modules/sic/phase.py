@@ -133,7 +133,7 @@ class Decoded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Progressive:
+class TripleTradeOff:
     """The main phase, alpha A + (1 - alpha) S(l) + shared + detail, level l by the step; at first with `evenness`.
 
     samples: M. reach: of drawn detail. absent: see `losses.consistency`.

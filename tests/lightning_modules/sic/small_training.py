@@ -18,7 +18,7 @@ from lightning_modules.sic.discriminator import Discriminator
 from lightning_modules.sic.gan_module import GanModule
 from lightning_modules.sic.level_schedule import LevelTable
 from lightning_modules.sic.module import SicModule
-from lightning_modules.sic.phase import Evenness, Phase, Progressive, WarmUp
+from lightning_modules.sic.phase import Evenness, Phase, TripleTradeOff, WarmUp
 from lightning_modules.training.learning_rate import constant
 from tests.lightning_modules.sic.formulas import distance
 from tests.lightning_modules.sic.small_networks import pictures, small_networks
@@ -30,9 +30,9 @@ EPOCH = 2
 """Steps."""
 
 
-def progressive(samples: int = 1, epochs: int = 0) -> Progressive:
+def progressive(samples: int = 1, epochs: int = 0) -> TripleTradeOff:
     """The main phase with the authors' numbers. epochs: of evenness."""
-    return Progressive(TABLE, distance, 0.5, samples, 2.0, 1, Evenness(epochs, EPOCH, 64.0, 4.0))
+    return TripleTradeOff(TABLE, distance, 0.5, samples, 2.0, 1, Evenness(epochs, EPOCH, 64.0, 4.0))
 
 
 def small_codec() -> SicCodec:
@@ -57,7 +57,7 @@ def sic_module(phase: Phase = WARM_UP, **changes: Any) -> SicModule:
     return SicModule(**settings(phase, **changes))
 
 
-def gan_module(phase: Progressive | None = None, **changes: Any) -> GanModule:
+def gan_module(phase: TripleTradeOff | None = None, **changes: Any) -> GanModule:
     """The discriminator's first weights are always the same."""
     torch.manual_seed(4)
     own: dict[str, Any] = {

@@ -16,7 +16,7 @@ from lightning_modules.metrics.edge_distance import edge_distance
 from lightning_modules.metrics.lpips import PerceptualDistance
 from lightning_modules.sic.gan_module import GanModule
 from lightning_modules.sic.module import SicModule
-from lightning_modules.sic.phase import Progressive, WarmUp
+from lightning_modules.sic.phase import TripleTradeOff, WarmUp
 from lightning_modules.training.muon import Muon
 
 PHASES = ("sic_warmup", "sic", "sic_gan")
@@ -44,7 +44,7 @@ def build(cfg: DictConfig) -> SicModule:
 def test_each_experiment_builds_its_phase(composed: Any, experiment: str) -> None:
     module = build(composed(f"experiment={experiment}", "debug=tiny"))
     assert type(module) is (GanModule if "gan" in experiment else SicModule)
-    assert type(module.phase) is (WarmUp if "warmup" in experiment else Progressive)
+    assert type(module.phase) is (WarmUp if "warmup" in experiment else TripleTradeOff)
     assert module.codec.groups == module.phase.table.levels == 4
 
 

@@ -19,7 +19,7 @@ from lightning_modules.metrics.lpips import PerceptualDistance
 from lightning_modules.records import Failure, SourceImage
 from lightning_modules.sic.level_schedule import LevelTable
 from lightning_modules.sic.networks import SicNetworks
-from lightning_modules.sic.phase import Progressive, StepLoss, WarmUp
+from lightning_modules.sic.phase import StepLoss, TripleTradeOff, WarmUp
 from tests.lightning_modules.sic.small_networks import pictures
 from tests.lightning_modules.sic.small_training import WARM_UP, batches, fit, progressive, sic_module, trainer
 
@@ -36,7 +36,7 @@ class Losses(L.Callback):
         self.values.append(float(outputs["loss"]))
 
 
-class Levels(Progressive):
+class Levels(TripleTradeOff):
     """The main phase, with a note of the steps it was asked for."""
 
     def __call__(self, networks: SicNetworks, x: Tensor, step: int) -> StepLoss:
@@ -74,7 +74,7 @@ def test_levels_go_down_by_the_step_across_epochs_and_interruptions(tmp_path: Pa
 
 
 @pytest.mark.parametrize("phase", [WARM_UP, progressive(epochs=1)], ids=["warm-up", "main"])
-def test_a_resumed_training_goes_on_bit_by_bit(phase: WarmUp | Progressive, tmp_path: Path) -> None:
+def test_a_resumed_training_goes_on_bit_by_bit(phase: WarmUp | TripleTradeOff, tmp_path: Path) -> None:
     unbroken = sic_module(phase)
     fit(unbroken, 4)
     fit(sic_module(phase), 2, LastCheckpoint(path=tmp_path / "last.ckpt"))

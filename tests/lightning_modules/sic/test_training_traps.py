@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.records import SourceImage
 from lightning_modules.sic.module import SicModule
-from lightning_modules.sic.phase import Progressive, WarmUp
+from lightning_modules.sic.phase import TripleTradeOff, WarmUp
 from tests.lightning_modules.sic.small_networks import pictures
 from tests.lightning_modules.sic.small_training import (
     EPOCH,
@@ -44,7 +44,7 @@ def composed(repository: Path) -> Any:
 
 @pytest.mark.parametrize("phase", [WARM_UP, progressive()], ids=["warm-up", "main"])
 def test_traps_01_and_02_the_warm_up_starts_validates_and_saves_like_the_other_phases(
-    phase: WarmUp | Progressive, tmp_path: Path
+    phase: WarmUp | TripleTradeOff, tmp_path: Path
 ) -> None:
     fit(sic_module(phase), EPOCH, ModelCheckpoint(tmp_path, "best", monitor="val/loss"))
     assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
@@ -100,7 +100,7 @@ def test_trap_08_a_checkpoint_is_chosen_by_the_distance_that_training_uses() -> 
         asked.append(len(x_hat))
         return (x - x_hat).abs().flatten(1).mean(1)
 
-    phase = Progressive(**{**vars(progressive()), "distance": distance})
+    phase = TripleTradeOff(**{**vars(progressive()), "distance": distance})
     found = phase.validate(codec, x)
     assert len(asked) == 1 + 4
     assert float(found.terms["perceptual_full"]) == pytest.approx(float((x - found.x_hat).abs().mean()))
