@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lightning_modules.metrics.psnr import psnr
-from tests.harness.command_line import run
+from tests.harness.command_line import refusal, run
 
 HERE = Path(__file__).parent / "outside_room"
 TRUSTED = "trust=[mylab]"
@@ -106,3 +106,10 @@ def test_a_codec_without_packaged_models_says_so(trained: tuple[Path, str]) -> N
     done = command(folder, "task=compress", "experiment=mine", "ckpt=demo", "input=@photos", "output=@never")
     assert done.returncode == 1
     assert "no packaged model comes with this codec" in done.stderr
+
+
+def test_a_package_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    words = ["experiment=mine", "debug=tiny", "hydra.run.dir=@never", TRUSTED]
+    given = [word.replace("@", f"{tmp_path}/") for word in words]
+    done = run("--config-dir", str(HERE / "conf"), *given, LATENTPRESS_CACHE=str(tmp_path / "cache"), PYTHONPATH="")
+    assert refusal(done).startswith("error: module.codec: there is no package mylab; install it")

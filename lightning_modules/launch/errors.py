@@ -28,8 +28,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_choice(error)
     if isinstance(error, InstantiationException):
-        refused = isinstance(error.__cause__, ValueError)
-        return f"{str(error).rpartition('full_key: ')[2]}: {_joined(error.__cause__)}" if refused else None
+        return _not_built(error)
     if isinstance(error, ConfigCompositionException):
         text = " ".join(_joined(cause) for cause in causes(error))
         return unknown_setting(text) or text
@@ -55,6 +54,15 @@ def _mendable() -> tuple[type[BaseException], ...]:
     """Return the classes whose message is for users: ours, and Lightning's own where Lightning is imported."""
     lightning = sys.modules.get("lightning.fabric.utilities.exceptions")
     return (UserError, lightning.MisconfigurationException) if lightning else (UserError,)
+
+
+def _not_built(error: InstantiationException) -> str | None:
+    """Return the line of an object that refuses its settings, or whose package is not there; None for other faults."""
+    key = str(error).rpartition("full_key: ")[2]
+    missing = next((cause.name for cause in causes(error) if isinstance(cause, ModuleNotFoundError)), None)
+    if missing is not None:
+        return f"{key}: there is no package {missing}; install it, or put the folder that holds it into PYTHONPATH"
+    return f"{key}: {_joined(error.__cause__)}" if isinstance(error.__cause__, ValueError) else None
 
 
 def _missing_choice(error: MissingConfigException) -> str:
