@@ -1,1 +1,1 @@
-"""The rooms (one per paper) and the paper-free floor they stand on."""
+"""Codecs, one package for each paper, and what they share."""

@@ -1,4 +1,4 @@
-"""Probabilities of the latents, elementwise, as everything in this room computes them.
+"""Probabilities of the latents, elementwise: what training, evaluation and tables have in common.
 
 CompressAI's modules hold the parameters (so that checkpoints load by name); the arithmetic is here because
 its factorised likelihood subtracts two sigmoids near one, which loses the right tail in float32

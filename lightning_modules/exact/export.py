@@ -95,7 +95,7 @@ def fraction_after(layer: nn.Module, fraction: Tensor, values: Tensor) -> Tensor
 
 
 def integers(layer: nn.Module, fraction: int, output_fraction: Tensor) -> dict[str, Tensor]:
-    """Return the state of the layer's integer twin; empty for a layer that has none."""
+    """Return the state of the layer's integer form; empty for a layer that has none."""
     geometry = geometry_of(layer)
     if geometry is not None:
         return _affine(layer, geometry, fraction, output_fraction.double())

@@ -268,7 +268,7 @@ def evaluate(steps: Sequence[Step], values: Tensor, product: Product) -> Tensor:
 
 
 def step_from(layer: nn.Module, state: Mapping[str, Tensor], limit: int) -> Step:
-    """Return the integer twin of a float layer. Raises CodingError for a layer that has none."""
+    """Return the integer form of a float layer. Raises CodingError for a layer that has none."""
     geometry = geometry_of(layer)
     if geometry is not None:
         return Affine(geometry, limit, **state)

@@ -5,7 +5,7 @@
     y --g_s--> x_hat
 
 Layer order and names equal CompressAI's `MeanScaleHyperprior`, so that its checkpoints load by name.
-Convolutions pad with zeros; a stride of 2 halves and rounds up, its transposed twin doubles exactly.
+Convolutions pad with zeros; a stride of 2 halves and rounds up, a transposed one doubles exactly.
 """
 
 from __future__ import annotations

@@ -111,11 +111,11 @@ def trial_seconds(codec: LatentVariableCodec, latents: Latents) -> float:
 def frozen(codec: LatentVariableCodec, dtype: torch.dtype) -> LatentVariableCodec:
     """Copy a codec without weight gradients, its layers computing in `dtype`; only its `generate` is of use."""
     codec.update()  # its tables travel with the copy
-    twin = copy.deepcopy(codec).requires_grad_(False).eval()
-    for name, network in list(twin.named_children()):
+    copied = copy.deepcopy(codec).requires_grad_(False).eval()
+    for name, network in list(copied.named_children()):
         if isinstance(network, nn.Sequential):
-            setattr(twin, name, _in_precision(network, dtype))
-    return twin
+            setattr(copied, name, _in_precision(network, dtype))
+    return copied
 
 
 def _in_precision(network: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
