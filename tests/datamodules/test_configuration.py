@@ -39,7 +39,7 @@ def test_a_configuration_builds_its_datamodule(nodes: dict[str, DictConfig], nam
         ("tecnick", "test_dataloader", "/data/tecnick: no such file or folder; get the archive TESTIMAGES"),
         ("clic", "train_dataloader", "/data/clic/train: no such file or folder; unpack the professional and"),
         ("clic", "val_dataloader", "/data/clic/valid: no such"),
-        ("small_photos", "train_dataloader", "/data/train_cid22: no such file or folder; put photographs there, those of"),
+        ("small_photos", "train_dataloader", "/data/train_cid22: no such file or folder; put photographs there"),
         ("imagenet", "train_dataloader", "/data/imagenet/train: no such file or folder; unpack the ILSVRC"),
     ],
 )
