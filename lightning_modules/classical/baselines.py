@@ -59,7 +59,7 @@ class Baseline(Protocol):
 
 class Provenance(Protocol):
     def write(self, run_folder: Path, stage: str) -> None:
-        """What explains a folder's numbers a year later."""
+        """Return what explains a folder's numbers a year later."""
 
 
 class Ladder:
@@ -180,7 +180,7 @@ class Baselines:
         return {"status": "ok", "setting": version.setting, "height": height, "width": width} | size | defined | times
 
     def _is_done(self, path: Path, baseline: Baseline) -> bool:
-        """Whether the table is of this version, these rungs and pictures, with all further columns."""
+        """Return whether the table is of this version, these rungs and pictures, with all further columns."""
         if not path.is_file():
             return False
         names = [picture.name for picture in self.pictures()]

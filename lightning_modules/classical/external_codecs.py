@@ -122,7 +122,7 @@ def _decoded(command: list[str], file_name: str, data: bytes) -> Image.Image:
 
 
 def _run(command: list[str]) -> str:
-    """What the program prints. Raises `RuntimeError` with its last line when it fails."""
+    """Return what the program prints. Raises `RuntimeError` with its last line when it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -61,7 +61,7 @@ def draw(panels: Sequence[Panel]) -> bytes:
 
 
 def is_wide(values: Iterable[float]) -> bool:
-    """Whether places are better told apart on a logarithmic axis."""
+    """Return whether places are better told apart on a logarithmic axis."""
     places = list(values)
     return bool(places) and min(places) > 0 and max(places) > WIDE * min(places)
 

@@ -80,7 +80,7 @@ def choose_anchor(curves: Sequence[RateCurve], name: str | None) -> RateCurve:
 
 
 def curve_delta(anchor: RateCurve, test: RateCurve, method: str, resamples: int, seed: int) -> CurveDelta:
-    """Of means over the pictures that both have at all points; of the published means where one has no pictures."""
+    """Compare means over the pictures that both have at all points, or published means where one has no pictures."""
     common = common_pictures(anchor, test)
     published = not anchor.points[0].pictures or not test.points[0].pictures
     if not common and not published:

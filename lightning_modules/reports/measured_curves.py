@@ -29,7 +29,7 @@ class Material(NamedTuple):
 
 
 def read_material(inputs: Sequence[Path]) -> Material:
-    """Of folders of runs, sweeps and baselines, and of JSON files. Raises `CodingError` where one has no results."""
+    """Read folders of runs, sweeps and baselines, and JSON files. Raises `CodingError` where one has no results."""
     runs: dict[str, RunFolder] = {}
     left_out: dict[str, str] = {}
     published: list[RateCurve] = []
@@ -118,7 +118,7 @@ def _label(run: RunFolder) -> str:
 
 
 def _steers(key: str) -> bool:
-    """Whether a setting makes another point at the same lambda."""
+    """Return whether a setting makes another point at the same lambda."""
     return key.rpartition(".")[2] in RATE_SETTINGS - {"lmbda"}
 
 

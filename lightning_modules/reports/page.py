@@ -202,7 +202,7 @@ def _run(name: str, run: RunFolder) -> str:
 
 
 def _command(text: str) -> str:
-    """As one would type it: programs by their names, without this machine's folders."""
+    """Return the command as one would type it: programs by their names, without this machine's folders."""
     try:
         words = shlex.split(text)
     except ValueError:

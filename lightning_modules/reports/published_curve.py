@@ -55,7 +55,7 @@ def published_form(one: RateCurve) -> dict[str, Any]:
 
 
 def _is_table(columns: dict[str, Any]) -> bool:
-    """Whether these are lists of numbers, equally long and not empty."""
+    """Return whether these are lists of numbers, equally long and not empty."""
     lists = [column for column in columns.values() if isinstance(column, list)]
     numbers = all(isinstance(value, (int, float)) for column in lists for value in column)
     return (

@@ -45,7 +45,7 @@ class RateCurve(NamedTuple):
 
     @property
     def is_ceiling(self) -> bool:
-        """Whether it has a quality and no rate: what no codec that does the same can surpass."""
+        """Return whether it has a quality and no rate: what no codec that does the same can surpass."""
         return all(math.isnan(point.bpp) for point in self.points)
 
     @property

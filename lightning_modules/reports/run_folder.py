@@ -38,7 +38,7 @@ class RunFolder(NamedTuple):
 
     @property
     def is_baseline(self) -> bool:
-        """Whether its table is one of classical codecs."""
+        """Return whether its table is one of classical codecs."""
         return "codec" in self.rows[0]
 
     def group(self, column: str) -> dict[str, list[dict[str, str]]]:
@@ -77,7 +77,7 @@ def read_run(folder: Path) -> RunFolder:
 
 
 def numbers(row: Mapping[str, str], where: Path) -> Numbers:
-    """What was measured of a picture. Raises `CodingError` for a cell that is no number."""
+    """Return what was measured of a picture. Raises `CodingError` for a cell that is no number."""
     try:
         values = {name: float(text) for name, text in row.items() if text and name not in TEXTS}
     except (TypeError, ValueError):
@@ -92,7 +92,7 @@ def _fault(rows: Sequence[Mapping[str, str]]) -> str | None:
 
 
 def _kept_overrides(folder: Path) -> list[Any]:
-    """What Hydra keeps of each run; nothing where it does not."""
+    """Return what Hydra keeps of each run; nothing where it does not."""
     kept = folder / ".hydra" / "overrides.yaml"
     found: Any = OmegaConf.to_container(OmegaConf.load(kept)) if kept.is_file() else []
     return found if isinstance(found, list) else []

@@ -63,12 +63,12 @@ class Outcome(NamedTuple):
 
 
 def outcomes(sweep: Path) -> list[Outcome]:
-    """Of all jobs whose folder lies in that of the sweep, by number."""
+    """Return the results of all jobs whose folder lies in that of the sweep, by number."""
     return [outcome(job, folder) for job, folder in records(sweep)]
 
 
 def outcome(job: SweepJob, folder: Path) -> Outcome:
-    """What `folder` holds of a job: nothing is measured of one that failed."""
+    """Return what `folder` holds of a job: nothing is measured of one that failed."""
     overrides = dict(parse(text) for text in job.overrides)
     path = folder / "results.csv"
     if job.error is not None or not path.is_file():
@@ -110,7 +110,7 @@ def _further_means(pictures: Sequence[Picture]) -> dict[str, float]:
 
 
 def against_bound(pictures: Sequence[Picture], further: Mapping[str, float]) -> dict[str, float]:
-    """What files take over the bound that their codec tells of, and in which time.
+    """Return what files take over the bound that their codec tells of, and in which time.
 
     Of pictures that come back exactly, also bits per dimension, a channel of a pixel: of files, of the bound, and of
     bits that had to be there first.

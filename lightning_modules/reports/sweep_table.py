@@ -91,7 +91,7 @@ def summary_csv(table: Sequence[Row]) -> str:
 
 
 def further_columns(table: Sequence[Row]) -> list[str]:
-    """What some job has measured besides the usual."""
+    """Return what some job has measured besides the usual."""
     return list(dict.fromkeys(name for row in table for name in row.outcome.means.further))
 
 
@@ -156,7 +156,7 @@ def _further_cells(row: Row, columns: Mapping[str, tuple[str, str]]) -> list[str
 
 
 def notes(table: Sequence[Row]) -> str:
-    """What to know of the numbers."""
+    """Return what to know of the numbers."""
     lines = ["means over pictures; loss = lmbda * mse + bpp of decoded 8-bit pixels and whole files"]
     if any("bits_per_dimension" in row.outcome.means.further for row in table):
         lines.append(
