@@ -67,7 +67,7 @@ def test_a_logger_of_numbers_gets_rates_and_leaves_channels_and_spreads_as_files
     logger.save()
     (logged,) = rows(tmp_path / "csv" / "metrics.csv")
     channels = rows(tmp_path / "latents" / "00000007_channels.csv")
-    assert sorted(row["latent"] for row in channels) == ["y"] * 96 + ["z"] * 64
+    assert sorted(row["latent"] for row in channels) == ["y"] * 192 + ["z"] * 64
     pixels = sum(x.shape[-2] * x.shape[-1] for x in PICTURES[:2])
     for name, bits in estimated(codec, PICTURES[:2]).items():
         assert float(logged[f"rates/{name}"]) == pytest.approx(bits / pixels, rel=0.05)
