@@ -21,7 +21,8 @@ from PIL import Image
 from datamodules.file_listing import list_images, named_files
 from datamodules.source_images import read_source
 from lightning_modules.errors import CodingError
-from lightning_modules.folder_jobs.folder_job import CHANGED, FolderJob
+from lightning_modules.folder_jobs.folder_job import FolderJob
+from lightning_modules.folder_jobs.job_report import CHANGED
 from lightning_modules.records import Failure
 from tests.harness.command_line import COMPRESS, DECOMPRESS, REPOSITORY, refuse, report, run, start, succeed
 

@@ -11,6 +11,7 @@ A request to stop (`stop_request`) ends `pending` at the next item; the report s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -21,36 +22,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_modules.errors import CodingError
-from lightning_modules.folder_jobs.claims import Claims, last_claim_time, own_claim, settle
+from lightning_modules.folder_jobs.claims import Claims, own_claim, settle
 from lightning_modules.folder_jobs.file_names import (
     STATE_FOLDER,
     Item,
     Source,
-    has_changed,
-    has_size,
     output_path,
     printable,
     source_of,
 )
+from lightning_modules.folder_jobs.job_report import JobReport
 from lightning_modules.folder_jobs.journal import Journal, Row
-from lightning_modules.folder_jobs.outputs import Made, is_whole, links_of, made_files, remove_earlier
-from lightning_modules.folder_jobs.report_table import refuse_to_replace_table, table, totals
+from lightning_modules.folder_jobs.outputs import Made, is_whole, links_of, remove_earlier
+from lightning_modules.folder_jobs.report_table import refuse_to_replace_table
 from lightning_modules.folder_jobs.shard import WHOLE, Shard
-from lightning_modules.records import REPORT_COLUMNS
 from lightning_modules.system import stop_request
 from lightning_modules.system.atomic_file import (
     describe_fault,
-    flush_folder,
     remove_stale,
     write_atomically,
     write_whole,
 )
 
 REPORT_NAME = "report.csv"
-NOT_DONE = "not done: its process died or was stopped; run the same command again"
-ELSEWHERE = "not done: of another shard, which has not come to it or has died"
-CHANGED = "not done: it has changed since it was read; run the same command again"
-DAMAGED = "its output is missing or damaged; run the same command again"
 POLL_SECONDS = 0.2
 
 
@@ -67,8 +61,7 @@ class FolderJob:
     key: what else the outputs depend on (model, settings); those made under another key are made again.
     replaceable: ends of names of outputs that take the place of what is there, even if another job made that.
     shard: the part of the items that is this process's; reports have all of them.
-    files, failed: numbers of this shard's rows, and of failed ones among them, in the report last written. totals: its
-    further columns over the whole folder, a line each.
+    report: what has become of the items, and the table of it last written.
     """
 
     def __init__(
@@ -78,16 +71,10 @@ class FolderJob:
         self.key = key
         self.replaceable = tuple(replaceable)
         self.shard = shard
-        self.files = 0
-        self.faults: list[str] = []
-        self.totals: list[str] = []
         self._sources: dict[str, Source | None] = {}
         self._attached: dict[str, list[Made]] = {}
         self._journal = Journal(self._state / "journal")
-
-    @property
-    def failed(self) -> int:
-        return len(self.faults)
+        self.report = JobReport(self.output, key, shard, self._journal, self._claims_folder)
 
     # ---- handing out the work
 
@@ -100,12 +87,10 @@ class FolderJob:
         self._make_folders()
         refuse_to_replace_table(self.output / REPORT_NAME)
         probe = self._state / "probe"
-        try:
+        with _writing(self.output):
             remove_stale(self.output)
             write_atomically(probe, b"")
             probe.unlink(missing_ok=True)
-        except OSError as error:
-            raise self._refusal(self.output, error) from None
 
     def pending(self, items: Sequence[Item]) -> Iterator[Item]:
         """Items of this shard that nobody has finished or is working on, largest file first, claimed as yielded.
@@ -164,10 +149,8 @@ class FolderJob:
         return held_elsewhere
 
     def _take(self, claims: Claims, name: str, source: Source | None) -> bool:
-        try:
+        with _writing(self._state):
             return claims.take(name, source)
-        except OSError as error:
-            raise self._refusal(self._state, error) from None
 
     def _is_done(self, row: Row, source: Source | None, journal: Journal) -> bool:
         """Return whether what an earlier process noted still holds: same settings, same input, output intact."""
@@ -197,15 +180,13 @@ class FolderJob:
         earlier = [self._history.latest.get(name) for name in rows]
         made = Made(output_name, len(data), zlib.crc32(data))
         whole_rows = [self._whole_row(name, row, made, path) for name, row in rows.items()]
-        try:
+        with _writing(path):
             for row in whole_rows:
                 # noted beforehand: a process killed once the output has its name leaves it done, not to be done again
                 self._journal.append({**row, "status": "begun"})
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
             remove_earlier(self.output, earlier, output_name)
-        except OSError as error:
-            raise self._refusal(path, error) from None
         for row in whole_rows:
             self._settle({**row, "status": "ok"})
         return path
@@ -221,12 +202,10 @@ class FolderJob:
         path = output_path(self.output, output_name)
         self._make_folders()
         self._refuse_to_replace(name, output_name, path)
-        try:
+        with _writing(path):
             self._journal.append({"name": name, "status": "attached", "output": output_name})
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
-        except OSError as error:
-            raise self._refusal(path, error) from None
         self._attached.setdefault(name, []).append(Made(output_name, len(data), zlib.crc32(data)))
         return path
 
@@ -269,65 +248,13 @@ class FolderJob:
         except FileNotFoundError:
             return Plan(0, 0)
 
-    def rows(self, items: Sequence[Item]) -> list[Row]:
-        """Return the report's columns for each of `items`, in this order; `ok` and `skipped` are verified now.
-
-        Of other shards, only that they are there.
-        """
-        self._journal.refresh()
-        return [self._verified_row(name, path) for name, path in items]
-
     def write_report(self, items: Sequence[Item]) -> Path:
-        """`output/report.csv`, a row for each item; counts `files`, tells `faults`, ends the run. Raises `CodingError`.
-
-        Of several processes that end at the same time, none is left out: who sees that another has ended writes again.
-        """
+        """`output/report.csv`, a row for each item; ends the run. Raises `CodingError`."""
         self._make_folders()
         path = self.output / REPORT_NAME
-        try:
-            self._write_rows(path, items)
-            seen = self._journal.closings + 1
-            self._journal.close_run()
-            self._journal.refresh()
-            while self._journal.closings > seen:
-                seen = self._journal.closings
-                self._write_rows(path, items)
-        except OSError as error:
-            raise self._refusal(path, error) from None
+        with _writing(path):
+            self.report.write(path, items)
         return path
-
-    def _write_rows(self, path: Path, items: Sequence[Item]) -> None:
-        rows = self.rows(items)
-        columns = dict.fromkeys([*REPORT_COLUMNS, *(column for row in rows for column in row)])
-        for folder in {(self.output / row.get("output", "")).parent for row in self._journal.latest.values()}:
-            flush_folder(folder)  # before the report says that it is there
-        write_atomically(path, table(rows, columns).encode("utf-8", "surrogateescape"))
-        own = [row for row in rows if self.shard.holds(row["name"])]
-        self.files = len(own)
-        self.faults = [_fault(row) for row in own if row["status"] == "failed"]
-        self.totals = totals(rows, columns)
-
-    def _verified_row(self, name: str, path: Path) -> Row:
-        row = self._journal.latest.get(name)
-        if row is None or not self._is_last_word(row):
-            error = NOT_DONE if self.shard.holds(name) else ELSEWHERE
-            row = {"name": name, "status": "failed", "error": error}
-        elif row["status"] != "failed" and not self._is_whole(row):
-            row = {"name": name, "status": "failed", "error": f"{row['output']}: {DAMAGED}"}
-        elif row["status"] != "failed" and has_changed(row.get("source"), path):
-            row = {"name": name, "status": "failed", "error": CHANGED}
-        return {column: row.get(column) for column in REPORT_COLUMNS} | row.get("accounts", {})
-
-    def _is_last_word(self, row: Row) -> bool:
-        """Not of an output under other settings, and nobody has begun the item anew since."""
-        same = row["status"] == "failed" or row.get("key") == self.key
-        return same and bool(row["time"] >= last_claim_time(self._claims_folder, row["name"]))
-
-    def _is_whole(self, row: Row) -> bool:
-        """Outputs of other shards are not read again: that would read the whole folder once for each shard."""
-        if not self.shard.holds(row["name"]):
-            return all(has_size(self.output, made.output, made.size) for made in made_files(row))
-        return is_whole(self.output, row, self._journal.latest)
 
     # ---- the state folder
 
@@ -349,29 +276,23 @@ class FolderJob:
     def _make_folders(self) -> None:
         if self._state.is_symlink():
             raise CodingError(f"{printable(str(self._state))}: is a link, and leads elsewhere; remove it")
-        try:
+        with _writing(self.output):
             self._claims_folder.mkdir(parents=True, exist_ok=True)
             self._journal.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._refusal(self.output, error) from None
 
     def _append(self, journal: Journal, row: Row) -> None:
-        try:
+        with _writing(journal.folder):
             journal.append(row)
-        except OSError as error:
-            raise self._refusal(journal.folder, error) from None
 
     def _write_state(self, name: str, value: Mapping[str, Any]) -> None:
-        try:
+        with _writing(self._state / name):
             write_atomically(self._state / name, json.dumps(value).encode())
-        except OSError as error:
-            raise self._refusal(self._state / name, error) from None
-
-    def _refusal(self, path: Path, error: OSError) -> CodingError:
-        return CodingError(f"{printable(str(path))}: cannot be written: {describe_fault(error)}")
 
 
-def _fault(row: Row) -> str:
-    """Say why an item failed, its name first."""
-    name, error = printable(row["name"]), printable(row["error"])
-    return error if error.startswith(name) else f"{name}: {error}"
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make `CodingError` of what the system refuses; the line names `path`, the fault and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise CodingError(f"{printable(str(path))}: cannot be written: {describe_fault(error)}") from None

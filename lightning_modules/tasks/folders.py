@@ -87,14 +87,14 @@ def tell(job: Any, items: list[Any], received: signal.Signals | None) -> None:
     """
     report = job.write_report(items)
     print(f"report: {report}")
-    for line in job.totals:
+    for line in job.report.totals:
         print(line)
-    failed = f"{job.failed} of {job.files} files"
+    failed = f"{job.report.failed} of {job.report.files} files"
     if received is not None:
         raise Stopped(f"stopped by {received.name}: {failed} failed or not done; the same command goes on", received)
-    for fault in job.faults[:FAULTS_SHOWN]:
+    for fault in job.report.faults[:FAULTS_SHOWN]:
         print(f"failed: {fault}")
-    if job.failed:
+    if job.report.failed:
         raise UserError(f"{failed} failed; {report} says why")
 
 

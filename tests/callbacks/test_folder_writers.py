@@ -50,7 +50,7 @@ def test_a_coded_image_becomes_its_file_and_its_row(tmp_path: Path) -> None:
     job = FolderJob(tmp_path)
     writer = BitstreamWriter(job=job, output_name=compressed_name)
     end_step(writer, coded("a/b.png"), Failure("c.png", "c.png: is empty"))
-    first, second = job.rows([("a/b.png", tmp_path / "a/b.png"), ("c.png", tmp_path / "c.png")])
+    first, second = job.report.rows([("a/b.png", tmp_path / "a/b.png"), ("c.png", tmp_path / "c.png")])
     data = (tmp_path / "a" / "b.png.lpc").read_bytes()
     assert data == b"file of a/b.png"
     assert first == dict.fromkeys(REPORT_COLUMNS) | {
@@ -84,7 +84,7 @@ def test_an_output_that_cannot_be_written_fails_alone(
         patch.setattr(atomic_file, "_write_through", refuse)
         end_step(writer, record("a.png"))
     end_step(writer, record("b.png"))
-    first, second = job.rows([("a.png", tmp_path / "a.png"), ("b.png", tmp_path / "b.png")])
+    first, second = job.report.rows([("a.png", tmp_path / "a.png"), ("b.png", tmp_path / "b.png")])
     assert first["status"] == "failed"
     assert "the disk is full" in first["error"]
     assert second["status"] == "ok"
@@ -102,7 +102,7 @@ def test_an_output_that_cannot_be_written_fails_alone(
 def test_a_decoded_image_becomes_a_png_of_its_format(tmp_path: Path, pixel_format: PixelFormat, mode: str) -> None:
     job = FolderJob(tmp_path)
     end_step(ReconstructionWriter(job=job, output_name=decoded_name), decoded("a/c.jpg.lpc", pixel_format))
-    (row,) = job.rows([("a/c.jpg.lpc", tmp_path / "a/c.jpg.lpc")])
+    (row,) = job.report.rows([("a/c.jpg.lpc", tmp_path / "a/c.jpg.lpc")])
     assert (row["status"], row["bytes"], row["bpp"]) == ("ok", 24, pytest.approx(8.0))
     with Image.open(tmp_path / "a" / "c.jpg.png") as picture:
         assert picture.mode == mode
@@ -131,7 +131,7 @@ def test_the_pictures_of_a_pack_share_one_file_and_have_rows_that_sum_to_it(tmp_
         for name, share in zip(("a.png", "b/c.png"), shares, strict=True)
     ]
     end_step(BitstreamWriter(job=job, output_name=compressed_name), *pictures, coded("alone.png"))
-    rows = job.rows([(name, tmp_path / name) for name in ("a.png", "b/c.png", "alone.png")])
+    rows = job.report.rows([(name, tmp_path / name) for name in ("a.png", "b/c.png", "alone.png")])
     assert [row["status"] for row in rows] == ["ok"] * 3
     assert [row["bytes"] for row in rows] == [30, 60, len(b"file of alone.png")]
     assert rows[0]["bpp"] == pytest.approx(8 * 30 / 24)
@@ -148,7 +148,7 @@ def test_the_pictures_of_a_pack_get_their_names_back_beside_the_pack(tmp_path: P
         "a.png",
         "b/c.jpg.png",
     ]
-    (row,) = job.rows([("x/pack-1.lpc", tmp_path / "x/pack-1.lpc")])
+    (row,) = job.report.rows([("x/pack-1.lpc", tmp_path / "x/pack-1.lpc")])
     assert (row["status"], row["bytes"], row["bpp"], row["height"]) == ("ok", 48, pytest.approx(8.0), None)
 
 
@@ -162,7 +162,7 @@ def test_a_pack_whose_names_cannot_be_given_back_fails_and_leaves_nothing_outsid
     job = FolderJob(tmp_path / "out")
     pack = DecodedPack("pack-1.lpc", tuple(map(decoded, names)), 48, 0.5)
     end_step(ReconstructionWriter(job=job, output_name=decoded_name), pack)
-    (row,) = job.rows([("pack-1.lpc", tmp_path / "pack-1.lpc")])
+    (row,) = job.report.rows([("pack-1.lpc", tmp_path / "pack-1.lpc")])
     assert row["status"] == "failed"
     assert fault in row["error"]
     assert not list(tmp_path.glob("*.png"))

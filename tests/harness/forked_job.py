@@ -54,4 +54,4 @@ def compress(folder: Path, output: Path) -> None:
                 writer.on_predict_batch_end(trainer, module, result, images, batch_idx)
         job.write_report(items)
         received = stop_request.requested()
-    sys.exit(128 + received if received else min(job.failed, 1))
+    sys.exit(128 + received if received else min(job.report.failed, 1))

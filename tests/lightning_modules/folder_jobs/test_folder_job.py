@@ -22,7 +22,8 @@ import pytest
 from lightning_modules.errors import CodingError
 from lightning_modules.folder_jobs import claims, folder_job
 from lightning_modules.folder_jobs.file_names import Item, compressed_name, decoded_name
-from lightning_modules.folder_jobs.folder_job import CHANGED, NOT_DONE, FolderJob
+from lightning_modules.folder_jobs.folder_job import FolderJob
+from lightning_modules.folder_jobs.job_report import CHANGED, NOT_DONE
 from lightning_modules.records import REPORT_COLUMNS
 from lightning_modules.system import atomic_file, worker
 
@@ -77,7 +78,7 @@ def run(output: Path, items: list[Item]) -> list[str]:
 
 
 def outcomes(job: FolderJob, items: list[Item]) -> list[str]:
-    return [row["status"] for row in job.rows(items)]
+    return [row["status"] for row in job.report.rows(items)]
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
@@ -311,8 +312,8 @@ def test_resuming_redoes_the_damaged_the_missing_the_changed_and_the_failed_and_
             job.finish(name, compressed_name(name), sealed(name), {"bytes": 1})
     report = _read_report(job.write_report(items))
     assert report["failed"]["error"] == "failed: no picture second line"
-    assert job.faults == ["failed: no picture second line"]
-    assert job.failed == 1
+    assert job.report.faults == ["failed: no picture second line"]
+    assert job.report.failed == 1
 
     flipped = bytearray((out / "flipped.lpc").read_bytes())
     flipped[50] ^= 1
@@ -328,7 +329,7 @@ def test_resuming_redoes_the_damaged_the_missing_the_changed_and_the_failed_and_
         name: "skipped" if name.startswith("good") else "ok" for name in names
     }
     assert report["good"]["bytes"] == "1", "a skipped row still has its numbers"
-    assert again.failed == 0
+    assert again.report.failed == 0
 
 
 def test_another_key_means_doing_everything_again(tmp_path: Path) -> None:
@@ -404,7 +405,7 @@ def test_the_report_has_one_row_per_input_in_input_order_and_the_promised_column
     }
     assert report["z.png"]["status"] == "failed"
     assert report["z.png"]["error"] == NOT_DONE
-    assert job.failed == 1
+    assert job.report.failed == 1
 
 
 def test_the_report_calls_nothing_ok_that_is_not_there(tmp_path: Path) -> None:
@@ -424,7 +425,7 @@ def test_an_item_claimed_again_and_lost_is_not_reported_by_its_old_outcome(tmp_p
     _wait_for(lambda: any((tmp_path / "out" / ".latentpress" / "claims").glob("*.0")))
     process.kill()
     process.join()
-    (row,) = FolderJob(tmp_path / "out").rows(items)
+    (row,) = FolderJob(tmp_path / "out").report.rows(items)
     assert (row["status"], row["error"]) == ("failed", NOT_DONE)
 
 
@@ -570,12 +571,12 @@ def test_an_output_whose_process_was_killed_right_after_naming_it_is_done_and_no
     assert process.exitcode == -signal.SIGKILL
     assert (tmp_path / "a.png").read_bytes() == b"decoded"
     item = ("a.png.lpc", tmp_path / "a.png.lpc")
-    assert [row["status"] for row in FolderJob(tmp_path).rows([item])] == ["failed"]
+    assert [row["status"] for row in FolderJob(tmp_path).report.rows([item])] == ["failed"]
     _decode(tmp_path)
-    assert [row["status"] for row in FolderJob(tmp_path).rows([item])] == ["skipped"]
+    assert [row["status"] for row in FolderJob(tmp_path).report.rows([item])] == ["skipped"]
     (tmp_path / "a.png").write_bytes(b"damaged")
     _decode(tmp_path)
-    assert [row["status"] for row in FolderJob(tmp_path).rows([item])] == ["ok"]
+    assert [row["status"] for row in FolderJob(tmp_path).report.rows([item])] == ["ok"]
     assert (tmp_path / "a.png").read_bytes() == b"decoded"
 
 
@@ -610,7 +611,7 @@ def test_a_refusing_disk_is_one_line_leaves_no_temporary_file_and_keeps_the_old_
     assert (tmp_path / "a.lpc").read_bytes() == b"old"
     assert list(tmp_path.glob(f"{atomic_file.PREFIX}*")) == []
     job.fail("a", str(raised.value))
-    assert job.rows([("a", tmp_path / "input")])[0]["status"] == "failed"
+    assert job.report.rows([("a", tmp_path / "input")])[0]["status"] == "failed"
 
 
 def _write_beyond_limit(output: Path, result: Path) -> None:
@@ -623,7 +624,7 @@ def _write_beyond_limit(output: Path, result: Path) -> None:
     except CodingError as error:
         job.fail("a", str(error))
     job.finish("b", "b.lpc", bytes(100), {})
-    result.write_text(json.dumps(job.rows([("a", output / "input"), ("b", output / "input")])))
+    result.write_text(json.dumps(job.report.rows([("a", output / "input"), ("b", output / "input")])))
 
 
 @pytest.mark.faults
@@ -717,7 +718,7 @@ def test_a_damaged_pack_is_made_again(tmp_path: Path) -> None:
     items = make_items(tmp_path / "in", {"a": 5, "b": 4})
     pack_all(tmp_path / "out", items)
     (tmp_path / "out" / "pack-a.lpc").write_bytes(b"damaged")
-    assert [row["status"] for row in FolderJob(tmp_path / "out", "packs").rows(items)] == ["failed", "failed"]
+    assert [row["status"] for row in FolderJob(tmp_path / "out", "packs").report.rows(items)] == ["failed", "failed"]
     assert pack_all(tmp_path / "out", items) == ["ok", "ok"]
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lightning_modules.folder_jobs import folder_job
+from lightning_modules.folder_jobs import job_report
 from lightning_modules.folder_jobs.file_names import Item, compressed_name
-from lightning_modules.folder_jobs.folder_job import ELSEWHERE, FolderJob
+from lightning_modules.folder_jobs.folder_job import FolderJob
+from lightning_modules.folder_jobs.job_report import ELSEWHERE
 from lightning_modules.folder_jobs.shard import Shard
 from lightning_modules.system.atomic_file import write_atomically
 
@@ -53,7 +54,7 @@ def test_shards_do_every_file_once_and_the_last_report_has_them_all_in_order(
     for place in order:
         names, job = work(output, items, place)
         done += names
-        assert (job.files, job.failed) == (len(names), 0), "a shard answers for its own files"
+        assert (job.report.files, job.report.failed) == (len(names), 0), "a shard answers for its own files"
         assert sum(row["status"] == "ok" for row in report(output).values()) == len(done)
     assert sorted(done) == sorted(name for name, _ in items)
     assert list(report(output)) == [name for name, _ in items]
@@ -64,7 +65,7 @@ def test_what_other_shards_have_not_done_is_told_and_is_no_failure_of_this_one(
 ) -> None:
     names, job = work(tmp_path / "out", items, 1)
     rows = report(tmp_path / "out")
-    assert job.failed == 0
+    assert job.report.failed == 0
     assert {row["error"] for name, row in rows.items() if name not in names} == {ELSEWHERE}
     assert {row["status"] for name, row in rows.items() if name in names} == {"ok"}
 
@@ -97,6 +98,6 @@ def test_shards_that_end_at_the_same_time_leave_none_out_of_the_report(
             assert other.exitcode == 0
         write(path, data)
 
-    monkeypatch.setattr(folder_job, "write_atomically", late)
+    monkeypatch.setattr(job_report, "write_atomically", late)
     work(output, items, 0, 2)
     assert {row["status"] for row in report(output).values()} == {"ok"}

@@ -171,7 +171,7 @@ def _work_until_asked(connection: Connection, items: list[tuple[str, Path]], out
             job.finish(name, f"{name}.lpc", b"coded", {})
             names.append(name)
         job.write_report(items)
-    connection.send((names, job.failed))
+    connection.send((names, job.report.failed))
 
 
 def test_a_job_asked_to_stop_hands_out_no_other_item_and_claims_none(tmp_path: Path) -> None:
