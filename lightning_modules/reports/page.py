@@ -1,13 +1,17 @@
-"""The report as one HTML file: style, script and curves inside, nothing fetched, readable on a telephone."""
+"""The report as one HTML file: style, script and curves inside, nothing fetched, readable on a telephone.
+
+What is shown is gathered here, as headings, notes, tables and folds; how it is shown is the template's, `page.html`.
+"""
 
 from __future__ import annotations
 
 import math
 import shlex
 from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lightning_modules.reports.bjontegaard_delta import COVERAGE, outliers
 from lightning_modules.reports.chart import Panel
@@ -27,55 +31,69 @@ class Cell(NamedTuple):
     kind: str = ""
 
 
+class Heading(NamedTuple):
+    """level: 2 or 3."""
+
+    text: str
+    level: int = 2
+
+
+class Note(NamedTuple):
+    """A line of small print; nothing where `text` is empty."""
+
+    text: str
+
+
+class Table(NamedTuple):
+    """head: the titles, of the kind of their columns."""
+
+    head: list[Cell]
+    rows: list[list[Cell]]
+
+
+class Fold(NamedTuple):
+    """What is shown when its summary is opened. command: a line of code above the table; None: none."""
+
+    summary: str
+    table: Table
+    command: str | None = None
+
+
+Block = Heading | Note | Table | Fold
+
+
 def page(evaluation: Evaluation, panels: Sequence[Panel]) -> str:
-    """panels: of the lossy curves, in the order of the evaluation."""
-    parts = [
-        _head(evaluation),
-        _charts(evaluation, panels) if evaluation.lossy else "",
-        _differences(evaluation),
-        _picture_differences(evaluation),
-        _points(evaluation),
-        _lossless(evaluation),
-        _ceilings(evaluation),
-        _pictures(evaluation),
-        _runs(evaluation),
-    ]
-    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<link rel="icon" href="data:,">\n<title>{escape(TITLE)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n'
-        + "\n".join(part for part in parts if part)
-        + f"\n<script>\n{script}</script>\n</body>\n</html>\n"
+    """Return the page as text. panels: of the lossy curves, in the order of the evaluation."""
+    templates = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-
-
-def _head(evaluation: Evaluation) -> str:
+    sections = [_differences, _picture_differences, _points, _lossless, _ceilings, _pictures, _runs]
+    blocks = [block for section in sections for block in section(evaluation) if block != Note("")]
     names = {name for curve in evaluation.curves for point in curve.points for name in point.pictures}
-    counts = f"{len(evaluation.curves)} curves, {len(names)} pictures"
-    return (
-        f"<h1>{escape(TITLE)}</h1>\n<p>{counts}. Rates are lengths of whole files, quality is of the decoded 8-bit "
-        "pixels; numbers are means over pictures, each with equal weight.</p>"
-    )
-
-
-def _charts(evaluation: Evaluation, panels: Sequence[Panel]) -> str:
-    buttons = "".join(
-        f'<button class="c{k % COLOURS}{" dashed" if k // COLOURS % 2 else ""}" data-curve="{k}" aria-pressed="true">'
-        f"{escape(curve.name)}</button>"
-        for k, curve in enumerate(evaluation.lossy)
-    )
-    figures = "\n".join(
-        f'<figure><h3>{escape(panel.title)}</h3>{svg(panel)}<div class="tip" hidden></div></figure>' for panel in panels
-    )
     beyond = sum(point.bpp > evaluation.max_bpp for curve in evaluation.lossy for point in curve.points)
-    note = f"{beyond} points above {evaluation.max_bpp:.2f} bpp are in the tables only." if beyond else ""
-    return f'<div class="legend">{buttons}</div>\n<div class="charts">\n{figures}\n</div>\n{_note(note)}'
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return templates.get_template("page.html").render(
+        title=TITLE,
+        style=style,
+        script=script,
+        num_curves=len(evaluation.curves),
+        num_pictures=len(names),
+        curves=[curve.name for curve in evaluation.lossy],
+        num_colours=COLOURS,
+        panels=[(panel.title, svg(panel)) for panel in panels] if evaluation.lossy else [],
+        beyond=f"{beyond} points above {evaluation.max_bpp:.2f} bpp are in the tables only." if beyond else "",
+        blocks=[(type(block).__name__, block) for block in blocks],
+    )
 
 
-def _differences(evaluation: Evaluation) -> str:
+def _differences(evaluation: Evaluation) -> list[Block]:
     if evaluation.anchor is None or not evaluation.deltas:
-        return ""
+        return []
     head = ["curve", "method", "BD-rate %", f"{COVERAGE:.0%} interval", "BD-PSNR dB", "overlap", "pictures", "note"]
     rows = []
     for one in evaluation.deltas:
@@ -90,13 +108,12 @@ def _differences(evaluation: Evaluation) -> str:
         "rate. Overlap: the common part of both ranges of PSNR over both together; of little of it, believe little. "
         f"Intervals: {evaluation.resamples} resamples of the pictures."
     )
-    anchor = f"Differences from {escape(evaluation.anchor.name)}"
-    return f"<h2>{anchor}</h2>\n{_table(head, rows)}\n{_note(note)}"
+    return [Heading(f"Differences from {evaluation.anchor.name}"), _table(head, rows), Note(note)]
 
 
-def _picture_differences(evaluation: Evaluation) -> str:
+def _picture_differences(evaluation: Evaluation) -> list[Block]:
     if evaluation.anchor is None or not evaluation.pictures:
-        return ""
+        return []
     by_name = {curve: {row.name: row for row in rows} for curve, rows in evaluation.pictures.items()}
     names = dict.fromkeys(name for rows in by_name.values() for name in rows)
     body = []
@@ -108,26 +125,26 @@ def _picture_differences(evaluation: Evaluation) -> str:
         f"BD-rate in percent ({evaluation.methods[0]}) against {evaluation.anchor.name}. Marked: farther from the "
         "middle half of the column than one and a half times its width (Tukey)."
     )
-    return f"<h2>Picture by picture</h2>\n{_table(['picture', *by_name], body)}\n{_note(note)}"
+    return [Heading("Picture by picture"), _table(["picture", *by_name], body), Note(note)]
 
 
-def _points(evaluation: Evaluation) -> str:
+def _points(evaluation: Evaluation) -> list[Block]:
     shown = evaluation.measures
     titles = [f"{one.title} {one.unit}".strip() for one in shown]
     head = ["point", "bpp", "bpp estimated", *titles, "s to encode", "s to decode", "kMAC/px enc.", "kMAC/px dec."]
-    parts = ["<h2>Points</h2>"] if evaluation.lossy else []
+    blocks: list[Block] = [Heading("Points")] if evaluation.lossy else []
     for curve in evaluation.lossy:
         rows = []
         for point in curve.points:
             qualities = [one.text(point.quality(one.column)).removesuffix(one.unit).strip() for one in shown]
             rates = [_number(point.bpp, ".4f"), _number(point.quality("bpp_estimated"), ".4f")]
             rows.append([*map(Cell, [_with_failures(point), *rates, *qualities, *_costs(evaluation, point)])])
-        parts.append(f"<h3>{escape(curve.name)}</h3>\n{_note(curve.settings)}\n{_table(head, rows)}")
+        blocks += [Heading(curve.name, level=3), Note(curve.settings), _table(head, rows)]
     note = (
         "Seconds are a picture's, wall clock, on the machine named below. kMAC/px: thousands of multiplications and "
         "additions of the networks for a pixel, one pass, as executed; an integer network runs in two halves."
     )
-    return "\n".join([*parts, _note(note)]) if parts else ""
+    return [*blocks, Note(note)] if blocks else []
 
 
 def _costs(evaluation: Evaluation, point: Point) -> list[str]:
@@ -138,7 +155,7 @@ def _costs(evaluation: Evaluation, point: Point) -> list[str]:
     return [*(_number(value, ".3g") for value in seconds), *(_number(value, ".4g") for value in counts)]
 
 
-def _lossless(evaluation: Evaluation) -> str:
+def _lossless(evaluation: Evaluation) -> list[Block]:
     rows = []
     for curve in evaluation.lossless:
         (point, *_) = curve.points
@@ -146,10 +163,10 @@ def _lossless(evaluation: Evaluation) -> str:
         cells = [curve.name, *sizes, *_costs(evaluation, point)[:2]]
         rows.append([*map(Cell, cells), Cell(curve.settings, "text")])
     head = ["codec", "bpp", "bytes", "s to encode", "s to decode", "settings"]
-    return f"<h2>Without loss</h2>\n{_table(head, rows)}" if rows else ""
+    return [Heading("Without loss"), _table(head, rows)] if rows else []
 
 
-def _ceilings(evaluation: Evaluation) -> str:
+def _ceilings(evaluation: Evaluation) -> list[Block]:
     rows = []
     for curve in evaluation.ceilings:
         (point, *_) = curve.points
@@ -157,22 +174,22 @@ def _ceilings(evaluation: Evaluation) -> str:
         rows.append([*map(Cell, [curve.name, *qualities]), Cell(curve.settings, "text")])
     head = ["what", *(one.title for one in evaluation.measures), "settings"]
     note = "What no codec surpasses that is given pictures so converted."
-    return f"<h2>Ceilings</h2>\n{_table(head, rows)}\n{_note(note)}" if rows else ""
+    return [Heading("Ceilings"), _table(head, rows), Note(note)] if rows else []
 
 
-def _pictures(evaluation: Evaluation) -> str:
-    """bpp and PSNR of each picture at each point, one table a curve, folded."""
-    parts = [_curve_pictures(curve) for curve in evaluation.lossy if curve.points[0].pictures]
+def _pictures(evaluation: Evaluation) -> list[Block]:
+    """Return bpp and PSNR of each picture at each point, one table a curve, folded."""
+    folds = [_curve_pictures(curve) for curve in evaluation.lossy if curve.points[0].pictures]
     note = "bpp / PSNR in dB; marked where either is far from the other pictures' (Tukey)."
-    return "\n".join(["<h2>Pictures</h2>", _note(note), *parts]) if parts else ""
+    return [Heading("Pictures"), Note(note), *folds] if folds else []
 
 
-def _curve_pictures(curve: RateCurve) -> str:
+def _curve_pictures(curve: RateCurve) -> Fold:
     names = list(dict.fromkeys(name for point in curve.points for name in (*point.pictures, *point.failed)))
     columns = [_picture_column(point, names) for point in curve.points]
     rows = [[Cell(name), *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)]
     head = ["picture", *(point.label for point in curve.points)]
-    return f"<details><summary>{escape(curve.name)}</summary>\n{_table(head, rows)}\n</details>"
+    return Fold(curve.name, _table(head, rows))
 
 
 def _picture_column(point: Point, names: Sequence[str]) -> list[Cell]:
@@ -185,20 +202,19 @@ def _picture_column(point: Point, names: Sequence[str]) -> list[Cell]:
     return cells
 
 
-def _runs(evaluation: Evaluation) -> str:
-    """How each number was made."""
-    parts = [_run(name, run) for name, run in evaluation.runs.items() if run.provenance]
+def _runs(evaluation: Evaluation) -> list[Block]:
+    """Return how each number was made."""
+    folds = [_run(name, run) for name, run in evaluation.runs.items() if run.provenance]
     plain = [name for name, run in evaluation.runs.items() if not run.provenance]
-    notes = [_note(f"Without provenance: {', '.join(plain)}")] if plain else []
-    notes += [_note(f"Left out: {name}: {why}") for name, why in evaluation.left_out.items()]
-    return "\n".join(["<h2>Runs</h2>", *parts, *notes]) if parts or notes else ""
+    notes = [Note(f"Without provenance: {', '.join(plain)}")] if plain else []
+    notes += [Note(f"Left out: {name}: {why}") for name, why in evaluation.left_out.items()]
+    return [Heading("Runs"), *folds, *notes] if folds or notes else []
 
 
-def _run(name: str, run: RunFolder) -> str:
+def _run(name: str, run: RunFolder) -> Fold:
     facts = {key: value for key, value in run.provenance.items() if key != "command"}
-    command = f"<p><code>{escape(_command(run.provenance.get('command', '')))}</code></p>"
     table = _table(["fact", "what"], [[Cell(key), Cell(text, "text")] for key, text in facts.items()])
-    return f"<details><summary>{escape(name)}</summary>\n{command}\n{table}\n</details>"
+    return Fold(name, table, _command(run.provenance.get("command", "")))
 
 
 def _command(text: str) -> str:
@@ -214,22 +230,12 @@ def _with_failures(point: Point) -> str:
     return f"{point.label} ({len(point.failed)} failed)" if point.failed else point.label
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """Columns in which nothing is known are left out."""
+def _table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
+    """Return a table without the columns in which nothing is known."""
     lines = list(rows)
     known = [k for k in range(len(head)) if any(line[k].text not in ("-", "") for line in lines)]
-    titles = "".join(_cell(Cell(head[k], lines[0][k].kind.replace("outlier", "")), "th") for k in known)
-    body = "\n".join("<tr>" + "".join(_cell(line[k]) for k in known) + "</tr>" for line in lines)
-    return f'<div class="wide"><table>\n<tr>{titles}</tr>\n{body}\n</table></div>'
-
-
-def _cell(cell: Cell, tag: str = "td") -> str:
-    kind = f' class="{cell.kind}"' if cell.kind else ""
-    return f"<{tag}{kind}>{escape(cell.text)}</{tag}>"
-
-
-def _note(text: str) -> str:
-    return f'<p class="faint">{escape(text)}</p>' if text else ""
+    titles = [Cell(head[k], lines[0][k].kind.replace("outlier", "")) for k in known]
+    return Table(titles, [[line[k] for k in known] for line in lines])
 
 
 def _number(value: float, layout: str) -> str:

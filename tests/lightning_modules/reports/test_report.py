@@ -95,7 +95,7 @@ def test_the_page_has_every_part_with_its_numbers(results: Path, tmp_path: Path)
         "14.5",
         "version 1, fast",
         "lpips_alex and rate",
-        "python3 run.py lmbda=0.001 &#x27;x=&lt;a b&gt;&#x27;",
+        "python3 run.py lmbda=0.001 &#39;x=&lt;a b&gt;&#39;",
     ):
         assert words in page, words
     assert "/some/where" not in page
