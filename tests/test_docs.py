@@ -333,7 +333,7 @@ def test_the_options_of_the_hyperprior_are_documented_whole() -> None:
 
 def test_the_options_of_a_refinement_are_documented_whole() -> None:
     documented = {SPAN.findall(key)[0] for key, *_ in table("docs/sga.md", "Options")}
-    assert documented == set(_leaves(OmegaConf.to_container(OmegaConf.load(CONF / "inference" / "refinement.yaml"))))
+    assert documented == set(_leaves(options_of("inference/refinement")))
 
 
 def test_the_rows_of_refinement_are_documented_whole() -> None:
@@ -341,6 +341,18 @@ def test_the_rows_of_refinement_are_documented_whole() -> None:
     documented = {row for cells in rows for row in SPAN.findall(cells[0])}
     files = {path.stem for path in CONF.glob("inference/*.yaml")} - {"amortized", "refinement"}
     assert documented == files
+
+
+def options_of(name: str) -> dict[str, object]:
+    """The settings of a file of conf/, with those of the groups that its defaults put into it."""
+    settings = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    assert isinstance(settings, dict)
+    for default in settings.pop("defaults", []):
+        for key, choice in default.items() if isinstance(default, dict) else []:
+            group, _, place = key.removeprefix("/").partition("@")
+            if not place.startswith("_"):
+                settings[place] = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choice}.yaml"))
+    return settings
 
 
 def _leaves(node: object) -> list[str]:
