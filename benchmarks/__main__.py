@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; nothing heavy is imported for `--help`."""
+    """Return the command line; nothing heavy is imported for `--help`."""
     result = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     result.add_argument("--only", type=_numbers, metavar="3,4", help="rows to measure (default: all)")
     result.add_argument("--images", type=int, default=24, help="pictures per row (default: 24)")
@@ -81,7 +81,7 @@ def default_pictures() -> Path | None:
 
 
 def chosen_rows(only: Sequence[int] | None) -> Iterator[ModuleType]:
-    """Every module of `benchmarks.rows`, by number. Raises SystemExit for numbers that no row has."""
+    """Return every module of `benchmarks.rows`, by number. Raises SystemExit for numbers that no row has."""
     names = [module.name for module in iter_modules([str(HERE / "rows")])]
     rows = {row.NUMBER: row for row in (import_module(f"benchmarks.rows.{name}") for name in names)}
     unknown = set(only or ()) - set(rows)
@@ -91,7 +91,7 @@ def chosen_rows(only: Sequence[int] | None) -> Iterator[ModuleType]:
 
 
 def measured(row: ModuleType, settings: Settings) -> list[Measurement]:
-    """What a row says; ValueError when a line carries another row's number."""
+    """Return what a row says; ValueError when a line carries another row's number."""
     lines: list[Measurement] = row.measure(settings)
     if any(line.row != row.NUMBER for line in lines):
         raise ValueError(f"{row.__name__} returns lines of another row")

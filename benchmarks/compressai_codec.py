@@ -34,13 +34,13 @@ def main(command: str, state: str, output: str, *files: str) -> None:
 
 
 def load(path: Path) -> MeanScaleHyperprior:
-    """A model with its coding tables, as saved after `update`."""
+    """Return a model with its coding tables, as saved after `update`."""
     model: MeanScaleHyperprior = MeanScaleHyperprior.from_state_dict(torch.load(path, weights_only=True))
     return model.eval()
 
 
 def encode(model: MeanScaleHyperprior, path: Path) -> bytes:
-    """A picture whose sides are multiples of 64 -> bytes."""
+    """Return the bytes of a picture whose sides are multiples of 64."""
     with Image.open(path) as image:
         pixels = np.array(image.convert("RGB"))
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255.0
@@ -49,7 +49,7 @@ def encode(model: MeanScaleHyperprior, path: Path) -> bytes:
 
 
 def decode(model: MeanScaleHyperprior, data: bytes, path: Path) -> None:
-    """The inverse of `encode`, up to what the codec loses; writes a PNG."""
+    """Return the inverse of `encode`, up to what the codec loses; writes a PNG."""
     height, width, y_length, z_length = HEADER.unpack_from(data)
     y_string = data[HEADER.size : HEADER.size + y_length]
     z_string = data[HEADER.size + y_length : HEADER.size + y_length + z_length]

@@ -22,7 +22,7 @@ CODED = "coded.pt"
 
 @torch.no_grad()
 def encode(model: MeanScaleHyperprior, pictures: Sequence[Tensor], folder: Path) -> None:
-    """y and z of each picture as CompressAI codes them, and the y_hat that a decoder owes."""
+    """Return y and z of each picture as CompressAI codes them, and the y_hat that a decoder owes."""
     coded = []
     for x in pictures:
         y = model.g_a(x)
@@ -38,7 +38,7 @@ def encode(model: MeanScaleHyperprior, pictures: Sequence[Tensor], folder: Path)
 
 @torch.no_grad()
 def wrong_pictures(model: MeanScaleHyperprior, coded: Sequence[dict[str, Any]], environment: Environment) -> int:
-    """How many pictures decode to other symbols than were coded."""
+    """Return how many pictures decode to other symbols than were coded."""
     h_s = model.h_s.to(memory_format=environment.layout)
     if environment.name == "torch.compile":
         h_s = torch.compile(h_s, dynamic=False)

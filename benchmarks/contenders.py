@@ -61,7 +61,7 @@ def twin(state: Mapping[str, Tensor], N: int, M: int) -> MeanScaleHyperprior:
 
 @cache
 def pictures(settings: Settings) -> list[Picture]:
-    """The first pictures of the folder, cropped to multiples of 64."""
+    """Return the first pictures of the folder, cropped to multiples of 64."""
     if settings.pictures is None:
         from datamodules.sample import sample_images
 
@@ -97,7 +97,7 @@ class CodingTask(NamedTuple):
 
 @torch.no_grad()
 def coding_task(codec: HyperpriorCodec, latents: Latents) -> CodingTask:
-    """y and its coding parameters, which follow from the rounded z."""
+    """Return y and its coding parameters, which follow from the rounded z."""
     y, z = latents.variables["y"], latents.variables["z"]
     offset = codec.entropy_bottleneck.quantiles[:, 0, 1].reshape(1, -1, 1, 1)
     z_hat = torch.round(z - offset) + offset

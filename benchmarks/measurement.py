@@ -68,7 +68,7 @@ class Pair(NamedTuple):
 def interleave(
     ours: Callable[[], object], theirs: Callable[[], object], *, rounds: int, clock: Clock = time.process_time
 ) -> list[Pair]:
-    """Seconds of both sides, by turns and with the first turn alternating, after one warm-up of each."""
+    """Measure seconds of both sides, by turns and with the first turn alternating, after one warm-up of each."""
     ours(), theirs()
     pairs = []
     for k in range(rounds):
@@ -81,14 +81,14 @@ def interleave(
 
 
 def seconds(action: Callable[[], object], clock: Clock) -> float:
-    """How long one call takes."""
+    """Return how long one call takes."""
     start = clock()
     action()
     return clock() - start
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """25 % and 75 %; of one value, that value twice."""
+    """Return 25 % and 75 %; of one value, that value twice."""
     if len(values) < 2:
         return values[0], values[0]
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -96,17 +96,17 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 def speed_up(row: int, what: str, pairs: Sequence[Pair], goal: Goal | None) -> Measurement:
-    """How many times faster ours is: median of theirs / ours over the rounds."""
+    """Return how many times faster ours is: median of theirs / ours over the rounds."""
     return _of_ratios(row, what, pairs, [pair.theirs / pair.ours for pair in pairs], goal)
 
 
 def relative_time(row: int, what: str, pairs: Sequence[Pair], goal: Goal | None) -> Measurement:
-    """How long ours takes as a share of theirs: median of ours / theirs over the rounds."""
+    """Return how long ours takes as a share of theirs: median of ours / theirs over the rounds."""
     return _of_ratios(row, what, pairs, [pair.ours / pair.theirs for pair in pairs], goal)
 
 
 def relative_size(row: int, what: str, pairs: Sequence[Pair], goal: Goal | None) -> Measurement:
-    """Ratio of the two sides' total bytes; the spread is over pictures."""
+    """Return the ratio of the two sides' total bytes; the spread is over pictures."""
     ours, theirs = (sum(side) for side in zip(*pairs, strict=True))
     spread = quartiles([pair.ours / pair.theirs for pair in pairs])
     return Measurement(row, what, ours / theirs, spread, f"{ours:,.0f} B", f"{theirs:,.0f} B", goal)

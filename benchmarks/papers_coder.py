@@ -28,7 +28,7 @@ class Message(NamedTuple):
 
 
 def variances(count: int) -> list[float]:
-    """Of the auxiliary variables, for a prior variance of 1."""
+    """Return variances of the auxiliary variables, for a prior variance of 1."""
     rest, result = 1.0, []
     for left in range(count, 0, -1):
         ratio = left**EXPONENT
@@ -38,7 +38,7 @@ def variances(count: int) -> list[float]:
 
 
 def candidates(seed: int, hashes: Tensor, count: int, size: int) -> Tensor:
-    """(B,) hashes of the beams -> (n, B, D) standard normals."""
+    """Return (n, B, D) standard normals for the (B,) hashes of the beams."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(1, PRIME, (count, 1, size), generator=generator)
     uniform = ((drawn * hashes[:, None]) % PRIME).to(torch.float32) / PRIME
@@ -46,7 +46,7 @@ def candidates(seed: int, hashes: Tensor, count: int, size: int) -> Tensor:
 
 
 def hashes_of(indices: Tensor) -> Tensor:
-    """(B, k) indices so far -> (B,) numbers in 1 ... PRIME - 1."""
+    """Return (B,) numbers in 1 ... PRIME - 1 for the (B, k) indices so far."""
     factors = HASH_FACTOR + torch.arange(indices.shape[1])
     return 1 + (indices * factors).sum(1) % (PRIME - 1)
 
@@ -69,7 +69,7 @@ def encode(mean: Tensor, std: Tensor, steps: int, count: int, num_beams: int, se
 
 
 def decode(message: Message, count: int) -> Tensor:
-    """The sample (D,) that `encode` returned."""
+    """Return the sample (D,) that `encode` returned."""
     total = torch.zeros(message.size)
     for k, variance in enumerate(variances(len(message.indices))):
         before = torch.tensor([message.indices[:k]], dtype=torch.int64)
@@ -79,5 +79,5 @@ def decode(message: Message, count: int) -> Tensor:
 
 
 def nominal_nats(steps: int, count: int) -> float:
-    """Of the indices."""
+    """Return the nats of the indices."""
     return steps * math.log(count)

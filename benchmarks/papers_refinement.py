@@ -31,7 +31,7 @@ def atanh_logits(distance: Tensor) -> Tensor:
 
 
 def temperature(step: int) -> float:
-    """The schedule of SGA."""
+    """Return the schedule of SGA."""
     return max(1e-8, min(0.5, 0.5 * math.exp(-1e-3 * (step - 700))))
 
 

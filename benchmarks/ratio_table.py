@@ -15,7 +15,7 @@ from benchmarks.measurement import Measurement
 
 
 def render(measurements: Sequence[Measurement]) -> Table:
-    """One line each; a value that misses its goal is red."""
+    """Return one line each; a value that misses its goal is red."""
     table = Table(title="ours against theirs: medians, quartiles in brackets", title_justify="left")
     for heading in ("row", "what", "ours", "theirs", "value", "spread", "goal"):
         is_prose = heading == "what"
@@ -35,7 +35,7 @@ def render(measurements: Sequence[Measurement]) -> Table:
 
 
 def save(measurements: Sequence[Measurement], path: Path) -> None:
-    """Every field of every line, and the machine and versions they were measured with."""
+    """Write every field of every line, and the machine and versions they were measured with."""
     results = {
         "machine": f"{platform.machine()} {platform.system()}, torch {torch.__version__}",
         "measurements": [asdict(m) | {"reached": m.reached} for m in measurements],

@@ -60,7 +60,7 @@ def _conditional() -> GaussianConditional:
 
 
 def encode_ours(task: CodingTask) -> bytes:
-    """y, scales, means -> bytes, with the checksum of the integers that a file needs."""
+    """Return the bytes of y, scales and means, with the checksum of the integers that a file needs."""
     symbols = _integers(torch.round(task.y - task.means))
     stack = AnsStack()
     stack.push(symbols, _integers(nearest_scale_index(task.scales)), _tables())
@@ -69,7 +69,7 @@ def encode_ours(task: CodingTask) -> bytes:
 
 
 def decode_ours(data: bytes, task: CodingTask) -> Tensor:
-    """Bytes, scales, means -> y_hat."""
+    """Return y_hat of bytes, scales and means."""
     stack = AnsStack.from_bytes(data)
     symbols = stack.pop(_integers(nearest_scale_index(task.scales)), _tables())
     stack.expect_empty()

@@ -29,7 +29,7 @@ def measure(settings: Settings) -> list[Measurement]:
 
 
 def run(*arguments: str) -> None:
-    """A fresh interpreter in the repository."""
+    """Run a fresh interpreter in the repository."""
     done = subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, check=False)
     if done.returncode:
         last_line = done.stderr.decode(errors="replace").strip().splitlines()[-1:]

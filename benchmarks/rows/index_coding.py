@@ -86,7 +86,7 @@ def gap_line(seeds: int) -> Measurement:
 
 
 def target(seed: int) -> tuple[Gaussian, Gaussian]:
-    """std = exp(-|N(0, 1)| / 4), means scaled to the KL; prior N(0, I)."""
+    """Return std = exp(-|N(0, 1)| / 4), means scaled to the KL; prior N(0, I)."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(2, DIMENSIONS, generator=generator, dtype=torch.float64)
     prior = Gaussian(torch.zeros(DIMENSIONS, dtype=torch.float64), torch.ones(DIMENSIONS, dtype=torch.float64))

@@ -38,7 +38,7 @@ def measure(settings: Settings) -> list[Measurement]:
 
 
 def cpu_seconds(folder: Path, name: str, environment: dict[str, str]) -> float:
-    """Of one command, the kernel's work for it included."""
+    """Return the CPU seconds of one command, the kernel's work for it included."""
     how = ("task=compress", "experiment=rec_lossless_small", "ckpt=demo", f"paths.log_dir={folder}")
     command = [sys.executable, "run.py", *how, f"input={folder / 'pictures'}", f"output={folder / name}"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -45,7 +45,7 @@ def measure(settings: Settings) -> list[Measurement]:
 
 
 def lines(trips: list[Trip]) -> list[Measurement]:
-    """From the smallest picture's trip to the largest one's."""
+    """Return lines from the smallest picture's trip to the largest one's."""
     first, last = trips[0], trips[-1]
     costs = [trip.seconds / trip.megapixels for trip in trips]
     span = f"{last.megapixels:.0f} over {first.megapixels:.0f} megapixels"
@@ -63,7 +63,7 @@ def _memory(what: str, k: int, first: Trip, last: Trip) -> Measurement:
 
 
 def trip(settings: Settings, width: int, folder: Path) -> Trip:
-    """A mosaic of width x 3/4 width pixels through run.py; what it made is left in `folder`."""
+    """Send a mosaic of width x 3/4 width pixels through run.py; what it made is left in `folder`."""
     compressed, decoded = folder / "compressed", folder / "decoded"
     height = width * 3 // 4
     mosaic(pictures(settings), width, height, folder / "input.png")
@@ -78,7 +78,7 @@ def trip(settings: Settings, width: int, folder: Path) -> Trip:
 
 
 def mosaic(chosen: list[Picture], width: int, height: int, path: Path) -> None:
-    """A PNG of the pictures side by side, cut at its borders."""
+    """Return a PNG of the pictures side by side, cut at its borders."""
     path.parent.mkdir(parents=True)
     images = [Image.fromarray(p.x[0].permute(1, 2, 0).mul(255.0).round().byte().numpy()) for p in chosen]
     cell_width, cell_height = (max(image.size[axis] for image in images) for axis in (0, 1))

@@ -26,7 +26,7 @@ ROUNDS = 5
 
 @torch.no_grad()
 def measure(settings: Settings) -> list[Measurement]:
-    """Of the published sizes; time does not depend on what the weights are."""
+    """Measure networks of the published sizes; time does not depend on what the weights are."""
     torch.manual_seed(0)
     sizes: Any = OmegaConf.to_container(OmegaConf.load(SIZES))
     codec = SicCodec(**sizes).eval()

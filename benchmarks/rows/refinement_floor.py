@@ -43,7 +43,7 @@ def measure(settings: Settings) -> list[Measurement]:
 
 
 def networks_alone(codec: HyperpriorCodec, x: Tensor) -> Callable[[], None]:
-    """g_s and h_s of a codec without weight gradients, forward and backward to their inputs."""
+    """Run g_s and h_s of a codec without weight gradients, forward and backward to their inputs."""
     latents = codec.analyze(x).variables
     inputs = [(codec.g_s, latents["y"].requires_grad_()), (codec.h_s, latents["z"].requires_grad_())]
 

@@ -68,12 +68,12 @@ def codec_and_picture() -> tuple[HyperpriorCodec, Tensor]:
 
 
 def smooth_picture() -> Tensor:
-    """(1, 3, HEIGHT, WIDTH)"""
+    """Return a picture (1, 3, HEIGHT, WIDTH) without sharp edges."""
     return torch.nn.functional.interpolate(torch.rand(1, 3, 8, 12), (HEIGHT, WIDTH), mode="bicubic").clamp(0, 1)
 
 
 def our_step(codec: HyperpriorCodec, x: Tensor, make: frozen_codec.MakeStepCodec) -> Callable[[], None]:
-    """A step of ours, from where the last one ended, without the true losses."""
+    """Do a step of ours, from where the last one ended, without the true losses."""
     refinement = Refinement(
         method=StochasticAnnealing(atanh(), delayed_exponential(1e-3, 0.5, 700)),
         steps=10**9,
@@ -92,12 +92,12 @@ def our_step(codec: HyperpriorCodec, x: Tensor, make: frozen_codec.MakeStepCodec
 
 
 def papers_step(codec: HyperpriorCodec, x: Tensor) -> Callable[[], object]:
-    """A step of theirs, from where the last one ended, with the evaluation that ends it."""
+    """Do a step of theirs, from where the last one ended, with the evaluation that ends it."""
     loop, numbers = PapersLoop(codec, x, LMBDA), iter(range(10**9))
     return lambda: loop.step(next(numbers))
 
 
 def evaluation(codec: HyperpriorCodec, x: Tensor) -> Callable[[], object]:
-    """One true loss."""
+    """Compute one true loss."""
     objective, latents = Objective(x, LMBDA, mse_255), codec.analyze(x)
     return lambda: objective.evaluate(codec, latents)

@@ -69,7 +69,7 @@ def measure(settings: Settings) -> list[Measurement]:
 
 
 def papers_end(codec: HyperpriorCodec, x: Tensor, seed: int) -> Point:
-    """What the papers' loop takes, and the true loss where it ends."""
+    """Return what the papers' loop takes, and the true loss where it ends."""
     torch.manual_seed(seed)
     lmbda = codec.hyperparameters["lmbda"]
     start = time.process_time()
@@ -81,7 +81,7 @@ def papers_end(codec: HyperpriorCodec, x: Tensor, seed: int) -> Point:
 
 
 def our_course(codec: HyperpriorCodec, x: Tensor, method: Method, seed: int) -> list[Point]:
-    """Every evaluation of one refinement; its own cost counts."""
+    """Return every evaluation of one refinement; its own cost counts."""
     points: list[Point] = []
     start = time.process_time()
 

@@ -100,7 +100,7 @@ def gan_module() -> GanModule:
 
 
 def train(module: SicModule, between: BareStepsBetween, steps: int) -> None:
-    """As run.py does it, without checkpoints."""
+    """Train as run.py does, without checkpoints."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = L.Trainer(

@@ -39,18 +39,18 @@ def measure(settings: Settings) -> list[Measurement]:
 
 
 def read_crops(dataset: CropDataset) -> None:
-    """Each crop becomes floats, as PIL's does, and is let go."""
+    """Read crops; each becomes floats, as PIL's does, and is let go."""
     for k in range(CROPS_PER_ROUND):
         dataset[k].float().div_(255.0)
 
 
 def write_large_png(x: Tensor, path: Path) -> None:
-    """The picture enlarged to the size of a camera's; x: (1, 3, H, W) in [0, 1]."""
+    """Write the picture enlarged to the size of a camera's; x: (1, 3, H, W) in [0, 1]."""
     pixels = x[0].permute(1, 2, 0).mul(255.0).round().byte().numpy()
     Image.fromarray(pixels).resize(LARGE, Image.Resampling.LANCZOS).save(path)
 
 
 def pixels_of(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8."""
+    """Return pixels (H, W, 3) uint8."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))

@@ -42,7 +42,7 @@ def measure(settings: Settings) -> list[Measurement]:
 
 
 def our_step(x: Tensor, *, bfloat16: bool) -> Callable[[], None]:
-    """What `HyperpriorModule` does in a step with the precision `auto` and the memory format `channels_last`."""
+    """Do what `HyperpriorModule` does in a step with the precision `auto` and the memory format `channels_last`."""
     torch.manual_seed(0)
     codec = HyperpriorCodec(N=N, M=M, lmbda=LMBDA).train()
     codec.to(memory_format=torch.channels_last)
@@ -62,7 +62,7 @@ def our_step(x: Tensor, *, bfloat16: bool) -> Callable[[], None]:
 
 
 def their_step(x: Tensor) -> Callable[[], None]:
-    """The body of the loop in CompressAI's `examples/train.py`."""
+    """Do the body of the loop in CompressAI's `examples/train.py`."""
     torch.manual_seed(0)
     model = MeanScaleHyperprior(N, M).train()
     criterion = RateDistortionLoss(lmbda=LMBDA)

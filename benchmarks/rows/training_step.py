@@ -96,7 +96,7 @@ class BareStepsBetween(L.Callback):
 
 
 def make_module() -> HyperpriorModule:
-    """As `conf/module/hyperprior.yaml` builds it, but small."""
+    """Build the module as `conf/module/hyperprior.yaml` does, but small."""
     torch.manual_seed(0)
     return HyperpriorModule(
         codec=HyperpriorCodec(N=N, M=M, lmbda=LMBDA),
@@ -124,7 +124,7 @@ class CropBatches(Dataset[Tensor]):
 
 
 def bare_step(module: HyperpriorModule) -> Callable[[], None]:
-    """The same loss, optimizer, clipping and schedule as the module's, in a plain function."""
+    """Do the module's step, of the same loss, optimizer, clipping and schedule, in a plain function."""
     codec = module.codec
     parameters = [parameter for parameter in codec.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=1e-4)

@@ -27,7 +27,7 @@ def measure(settings: Settings) -> list[Measurement]:
 
 
 def measure_in(folder: Path, settings: Settings, chosen: Sequence[Environment]) -> list[Measurement]:
-    """A line for each environment, and last the sum over all of them."""
+    """Return a line for each environment, and last the sum over all of them."""
     ours, theirs = contenders(settings.ckpt)
     photos = [picture.x for picture in pictures(settings)]
     save_model(ours, folder / "model.safetensors")

@@ -54,7 +54,7 @@ class Baseline(Protocol):
     missing: str | None
 
     def versions(self, image: Image.Image) -> Iterator[Version]:
-        """Of one picture, L or RGB."""
+        """Return the versions of one picture, L or RGB."""
 
 
 class Provenance(Protocol):
@@ -120,7 +120,7 @@ class Baselines:
         self.say = say
 
     def run(self, output: Path) -> list[Path]:
-        """A folder below `output` for each, `NAME/results.csv`; one that is there with these settings stays.
+        """Make a folder below `output` for each, `NAME/results.csv`; one that is there with these settings stays.
 
         Raises `CodingError` when nothing can be read or a table cannot be written.
         """
@@ -197,13 +197,13 @@ class Baselines:
 
 
 def as_pillow(picture: SourceImage) -> Image.Image:
-    """8-bit pixels: mode L for a gray picture, RGB otherwise, without alpha."""
+    """Return 8-bit pixels: mode L for a gray picture, RGB otherwise, without alpha."""
     levels = (picture.x[0] * 255.0).round().clamp(0.0, 255.0).byte().numpy()
     return Image.fromarray(levels[0] if picture.format.gray else np.ascontiguousarray(levels.transpose(1, 2, 0)))
 
 
 def as_tensor(image: Image.Image) -> Tensor:
-    """(1, 3, H, W) in [0, 1]; gray has three equal channels."""
+    """Return (1, 3, H, W) in [0, 1]; gray has three equal channels."""
     levels = np.array(image.convert("RGB"), dtype=np.float32) / np.float32(255.0)
     return torch.from_numpy(levels.transpose(2, 0, 1)[None].copy())
 

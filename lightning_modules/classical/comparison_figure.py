@@ -52,7 +52,7 @@ def draw_comparison(rows: Sequence[Measured], crop_size: ImageSize, num_pictures
 
 
 def clearest_window(image: Image.Image, size: ImageSize) -> tuple[float, tuple[int, int, int, int]]:
-    """(score, (left, top, right, bottom)) of the crop, `size` or the whole picture, with the clearest edges.
+    """Return (score, (left, top, right, bottom)) of the crop, `size` or the whole picture, with the clearest edges.
 
     Score: mean over the crop of gradient times squared coherence, low in noise and grass. With the structure
     tensor's eigenvalues (Bigun and Granlund 1987): gradient sqrt(a + b), coherence (a - b) / (a + b).

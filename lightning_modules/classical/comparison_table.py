@@ -18,7 +18,7 @@ from lightning_modules.classical.pillow_codecs import ClassicalCodec, MissingCod
 def comparison_table(
     rows: Sequence[Measured], codecs: Sequence[ClassicalCodec], missing: Sequence[MissingCodec] = ()
 ) -> Table:
-    """One line per picture, their means, and how far ours is above each codec; settings below."""
+    """Return one line per picture, their means, and how far ours is above each codec; settings below."""
     table = Table(box=box.SIMPLE_HEAD, caption=_notes(rows, codecs, missing), caption_justify="left")
     table.title = "PSNR in dB at the same number of bytes"
     table.add_column("picture", overflow="fold")

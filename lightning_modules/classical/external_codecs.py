@@ -25,7 +25,7 @@ _VERSION = re.compile(r"(?:[Vv]ersion:?\s*\[?|VTM[- ])\s*v?([0-9][\w.]*)")
 
 
 def avif_lossless(encoder: str = "avifenc", decoder: str = "avifdec") -> ClassicalCodec | MissingCodec:
-    """By libavif's tools: Pillow cannot switch the conversion of colours off, which alone loses two levels."""
+    """Code by libavif's tools: Pillow cannot switch off the conversion of colours, which alone loses two levels."""
     name = "AVIF lossless"
     missing = _missing(name, [encoder, decoder], "install libavif's tools (Debian: libavif-bin)")
     if missing:

@@ -54,7 +54,7 @@ class Measured(NamedTuple):
 
 
 def find_pictures(originals: Path, files: Path, decoded: Path) -> list[Compared]:
-    """Every `.lpc` below `files`, by name, with its original and its decoded picture."""
+    """Return every `.lpc` below `files`, by name, with its original and its decoded picture."""
     names = sorted(path.relative_to(files).as_posix() for path in files.rglob("*.lpc"))
     names = [name for name in names if not name.startswith(".")]
     if not names:
@@ -63,7 +63,7 @@ def find_pictures(originals: Path, files: Path, decoded: Path) -> list[Compared]
 
 
 def compare(pictures: Iterable[Compared], codecs: Sequence[ClassicalCodec]) -> list[Measured]:
-    """Each picture coded by each codec within our file's bytes. Raises `CodingError` if one is unreadable."""
+    """Code each picture by each codec within our file's bytes. Raises `CodingError` if one is unreadable."""
     return [_measure(picture, codecs) for picture in pictures]
 
 
@@ -93,7 +93,7 @@ def _classical_version(codec: ClassicalCodec, original: Image.Image, max_bytes: 
 
 
 def read_upright(path: Path) -> Image.Image:
-    """The upright picture, gray or RGB, without alpha: all that a codec is to spend bytes on."""
+    """Return the upright picture, gray or RGB, without alpha: all that a codec is to spend bytes on."""
     try:
         with Image.open(path) as image:
             gray = image.mode in ("1", "L", "LA")

@@ -49,7 +49,7 @@ class Encoded(NamedTuple):
 
 
 def encode_within(codec: ClassicalCodec, image: Image.Image, max_bytes: int) -> Encoded:
-    """The file of highest quality with at most `max_bytes`; the next quality of the ladder has more.
+    """Return the file of highest quality with at most `max_bytes`; the next quality of the ladder has more.
 
     Bisection keeps "fits" below and "does not fit" above, so this holds even where sizes are not monotone:
     the result is then one of several such places. When not even the lowest quality fits: that file, with
@@ -118,7 +118,7 @@ def webp(method: int = 6) -> ClassicalCodec | MissingCodec:
 
 
 def avif(speed: int = 6, subsampling: str = "4:2:0", name: str = "AVIF") -> ClassicalCodec | MissingCodec:
-    """AVIF, gray as 4:0:0. speed: 0 slow ... 10 fast, 6 is Pillow's default. Quality 0 ... 100.
+    """Return AVIF, gray as 4:0:0. speed: 0 slow ... 10 fast, 6 is Pillow's default. Quality 0 ... 100.
 
     subsampling: of colour, 4:2:0 or 4:4:4 (none).
 
@@ -184,7 +184,7 @@ ONLY = (0,)
 
 
 def png(level: int = 9) -> ClassicalCodec | MissingCodec:
-    """level: of zlib, 0 ... 9; filters are searched row by row."""
+    """Return PNG. level: of zlib, 0 ... 9; filters are searched row by row."""
     other = features.version_feature("zlib_ng")  # compresses otherwise than zlib at the same level
     library = f"zlib-ng {other}" if other else f"zlib {features.version('zlib')}"
     settings = f"{library}, level {level}, optimised"
@@ -193,7 +193,7 @@ def png(level: int = 9) -> ClassicalCodec | MissingCodec:
 
 
 def webp_lossless(method: int = 6) -> ClassicalCodec | MissingCodec:
-    """method: effort, 0 ... 6."""
+    """Return lossless WebP. method: effort, 0 ... 6."""
     name = "WebP lossless"
     if not features.check("webp"):
         return _not_in_pillow(name)
@@ -203,7 +203,7 @@ def webp_lossless(method: int = 6) -> ClassicalCodec | MissingCodec:
 
 
 def jpeg_xl_lossless(effort: int = 7) -> ClassicalCodec | MissingCodec:
-    """effort: 1 ... 9."""
+    """Return lossless JPEG XL. effort: 1 ... 9."""
     name = "JPEG XL lossless"
     try:
         importlib.import_module("pillow_jxl")

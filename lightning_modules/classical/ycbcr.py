@@ -23,12 +23,12 @@ _OFFSET = np.array([0.0, 128.0, 128.0])
 
 
 def to_ycbcr(rgb: Pixels) -> Pixels:
-    """(H, W, 3) -> (H, W, 3)."""
+    """Convert RGB to YCbCr, (H, W, 3) each."""
     return _rounded(rgb @ _TO_YCBCR.T + _OFFSET)
 
 
 def to_rgb(ycbcr: Pixels) -> Pixels:
-    """(H, W, 3) -> (H, W, 3)."""
+    """Convert YCbCr to RGB, (H, W, 3) each."""
     return _rounded((ycbcr - _OFFSET) @ np.linalg.inv(_TO_YCBCR).T)
 
 

@@ -44,7 +44,7 @@ class Claims:
         self._closed = threading.Event()
 
     def take(self, name: str, source: list[int] | None) -> bool:
-        """True if `name` is now this process's; `source` (bytes, mtime in ns) is noted with the claim.
+        """Return whether `name` is now this process's; `source` (bytes, mtime in ns) is noted with the claim.
 
         Raises `OSError` when the file system refuses.
         """
@@ -148,7 +148,7 @@ def settle(folder: Path, name: str) -> None:
 
 
 def last_claim_time(folder: Path, name: str) -> float:
-    """When `name` was last claimed, if that claim was never settled; 0 otherwise."""
+    """Return when `name` was last claimed, if that claim was never settled; 0 otherwise."""
     return max((float(claim["time"]) for claim in _read_all(folder, name)), default=0.0)
 
 

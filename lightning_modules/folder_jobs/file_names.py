@@ -35,7 +35,7 @@ def same_name(name: str) -> str:
 
 
 def source_of(path: Path) -> Source | None:
-    """None when the input cannot be looked at."""
+    """Return the size and time of an input; None when it cannot be looked at."""
     try:
         status = path.stat()
     except OSError:

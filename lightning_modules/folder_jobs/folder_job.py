@@ -93,7 +93,7 @@ class FolderJob:
             probe.unlink(missing_ok=True)
 
     def pending(self, items: Sequence[Item]) -> Iterator[Item]:
-        """Items of this shard that nobody has finished or is working on, largest file first, claimed as yielded.
+        """Yield items of this shard that nobody has finished or works on, largest file first, claimed as yielded.
 
         The caller owes a `finish` or `fail` for each. When all others are claimed, waits, and takes over what
         dies; ends when every item is settled, or when it is asked to stop. A caller that asks for more while it

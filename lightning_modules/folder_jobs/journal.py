@@ -58,7 +58,7 @@ class Journal:
             os.close(descriptor)
 
     def close_run(self) -> None:
-        """Everything written so far is history to whoever reads it for the first time."""
+        """Return everything written so far is history to whoever reads it for the first time."""
         self.append({"run": "closed"})
 
     def refresh(self) -> list[Row]:

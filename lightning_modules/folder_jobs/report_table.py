@@ -25,7 +25,7 @@ def refuse_to_replace_table(path: Path) -> None:
 
 
 def totals(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
-    """A line for `bpp` and each column beyond the usual ones, with its standard error; none where there are no such."""
+    """Return a line for `bpp` and each column beyond the usual ones, with its standard error; none without such."""
     usual = {*REPORT_COLUMNS, PICTURES_IN_FILE}
     measured = {column for row in rows for column, value in row.items() if value is not None}
     further = [one for one in columns if one in measured and one not in usual and not one.endswith(ERROR)]

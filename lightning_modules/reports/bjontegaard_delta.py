@@ -41,7 +41,7 @@ class Delta(NamedTuple):
 
 
 def delta(anchor: Iterable[tuple[float, float]], test: Iterable[tuple[float, float]], method: str) -> Delta:
-    """Of two sets of (rate in bits per pixel, quality in dB), in any order.
+    """Compare two sets of (rate in bits per pixel, quality in dB), in any order.
 
     Raises `Incomparable` for too few points, for quality that does not rise with rate, and for ranges that have
     nothing in common; `CodingError` where the library is missing or there is no such method.
@@ -74,7 +74,7 @@ def _comparable(
 def interval(
     rate_of: Callable[[Values], float], num_pictures: int, resamples: int, seed: int
 ) -> tuple[float, float] | None:
-    """The percentile interval of `rate_of` under resampling of pictures (Efron 1979), None for fewer than two.
+    """Return the percentile interval of `rate_of` under resampling of pictures (Efron 1979), None for fewer than two.
 
     rate_of: from weights of the pictures, (num_pictures,) summing to one, to a BD-rate in percent; those that it
     cannot give (`Incomparable`) are left out, and None is the answer when they are more than one in twenty.
@@ -91,7 +91,7 @@ def interval(
 
 
 def outliers(values: Sequence[float]) -> list[bool]:
-    """Which lie more than one and a half times the range of the middle half away from it (Tukey 1977)."""
+    """Mark those that lie more than one and a half times the range of the middle half away from it (Tukey 1977)."""
     finite = [value for value in values if np.isfinite(value)]
     if len(finite) < 4:
         return [False] * len(values)

@@ -46,7 +46,7 @@ class Panel(NamedTuple):
 
 
 def draw(panels: Sequence[Panel]) -> bytes:
-    """A PNG with the panels from left to right, the same for the same panels; points that are not finite left out."""
+    """Return a PNG of the panels from left to right, the same for equal panels, without points that are not finite."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -34,7 +34,7 @@ def results_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def results_csv(evaluation: Evaluation) -> str:
-    """A row for each picture at each point."""
+    """Return a row for each picture at each point."""
     rows = [row for curve in evaluation.curves for point in curve.points for row in _rows(curve, point)]
     columns = dict.fromkeys(name for row in rows for name in row)
     text = io.StringIO()
@@ -46,7 +46,7 @@ def results_csv(evaluation: Evaluation) -> str:
 
 
 def published_files(evaluation: Evaluation) -> dict[str, Any]:
-    """By the name of the curve, of the lossy ones."""
+    """Return the files of the lossy curves, by the name of the curve."""
     return {one.name: published_form(one) for one in evaluation.lossy}
 
 

@@ -35,7 +35,7 @@ class CurveDelta(NamedTuple):
     note: str
 
     def sentence(self) -> str:
-        """For the terminal."""
+        """Return the difference in words, for the terminal."""
         if self.delta is None:
             return f"no BD-rate ({self.method}): {self.note}"
         limits = "" if self.limits is None else f" [{self.limits[0]:+.2f}, {self.limits[1]:+.2f}]"
@@ -43,7 +43,7 @@ class CurveDelta(NamedTuple):
         return f"{found} ({self.method}, overlap {self.delta.overlap:.0%})"
 
     def as_record(self) -> dict[str, Any]:
-        """For JSON: flat, with None for what there is not."""
+        """Return the difference for JSON: flat, with None for what there is not."""
         low, high = self.limits or (None, None)
         rate, quality, overlap = self.delta or (None, None, None)
         return {
@@ -68,7 +68,7 @@ class PictureDelta(NamedTuple):
 
 
 def choose_anchor(curves: Sequence[RateCurve], name: str | None) -> RateCurve:
-    """The curve of this name; for None the lossy one with the most points, the first of equals."""
+    """Return the curve of this name; for None the lossy one with the most points, the first of equals."""
     lossy = [one for one in curves if one.is_lossy]
     if name is None:
         return max(lossy or curves, key=lambda one: len(one.points))

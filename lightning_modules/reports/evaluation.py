@@ -51,7 +51,7 @@ def evaluate(
     seed: int,
     max_bpp: float | None = None,
 ) -> Evaluation:
-    """max_bpp: None for twice the highest rate of what is no baseline.
+    """Evaluate curves. max_bpp: None for twice the highest rate of what is no baseline.
 
     Raises `CodingError` for an anchor that is not there, and for an unknown method.
     """

@@ -70,7 +70,7 @@ def run_curves(runs: Sequence[RunFolder]) -> list[RateCurve]:
 
 
 def baseline_curves(run: RunFolder) -> list[RateCurve]:
-    """One for each codec of the table, a point for each of its settings; what failed is missing from the points."""
+    """Return a curve for each codec of the table, a point for each setting; what failed is missing from the points."""
     curves = []
     for codec, rows in run.group("codec").items():
         failed = [row for row in rows if row["status"] != "ok"]
@@ -95,7 +95,7 @@ def run_point(run: RunFolder) -> Point:
 
 
 def identity(run: RunFolder) -> dict[str, str]:
-    """The settings that set the run's curve apart from others; the folder's name where none were kept."""
+    """Return the settings that set the run's curve apart from others; the folder's name where none were kept."""
     if not run.overrides:
         return {"run": run.path.parent.name}
     kept = {key: value for key, value in run.overrides.items() if key.split(".")[0] not in MACHINERY}

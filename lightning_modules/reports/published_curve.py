@@ -29,7 +29,7 @@ WRITTEN = ("bpp", "psnr-rgb", "ms-ssim-rgb", "encoding_time", "decoding_time")
 
 
 def read_published(path: Path) -> RateCurve:
-    """A curve without single pictures. Raises `CodingError` for a file of another schema."""
+    """Return a curve without single pictures. Raises `CodingError` for a file of another schema."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -45,7 +45,7 @@ def read_published(path: Path) -> RateCurve:
 
 
 def published_form(one: RateCurve) -> dict[str, Any]:
-    """A curve as a document of the schema: columns that every point has."""
+    """Return a curve as a document of the schema: columns that every point has."""
     found: dict[str, list[float]] = {}
     for theirs in WRITTEN:
         values = [point.quality(COLUMNS[theirs]) for point in one.points]

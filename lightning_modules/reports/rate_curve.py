@@ -25,7 +25,7 @@ class Point(NamedTuple):
 
     @property
     def bpp(self) -> float:
-        """Bits per pixel of whole files; NaN for a point that is no file."""
+        """Return bits per pixel of whole files; NaN for a point that is no file."""
         return self.means.get("bpp", math.nan)
 
     def quality(self, column: str) -> float:
@@ -53,13 +53,13 @@ class RateCurve(NamedTuple):
         return not self.is_lossless and not self.is_ceiling
 
     def common_pictures(self) -> list[str]:
-        """Those that every point has measured, in the order of the first."""
+        """Return the pictures that every point has measured, in the order of the first."""
         first, *others = self.points
         return [name for name in first.pictures if all(name in point.pictures for point in others)]
 
 
 def curve(name: str, points: Iterable[Point], settings: str = "") -> RateCurve:
-    """The points by rate."""
+    """Order points by rate."""
     return RateCurve(name, tuple(sorted(points, key=lambda point: (point.bpp, point.label))), settings)
 
 
@@ -74,7 +74,7 @@ def means(pictures: Iterable[Numbers]) -> dict[str, float]:
 
 
 def with_decibels(numbers: Numbers) -> dict[str, float]:
-    """Also MS-SSIM on a logarithmic scale, -10 log10(1 - MS-SSIM), where differences near 1 can be seen."""
+    """Return also MS-SSIM on a logarithmic scale, -10 log10(1 - MS-SSIM), where differences near 1 can be seen."""
     ms_ssim = numbers.get("ms_ssim", math.nan)
     if math.isnan(ms_ssim):
         return dict(numbers)
@@ -83,7 +83,7 @@ def with_decibels(numbers: Numbers) -> dict[str, float]:
 
 
 def unique_names(curves: Sequence[RateCurve]) -> list[RateCurve]:
-    """The second of equal names gets a `(2)`."""
+    """Give the second of equal names a `(2)`."""
     counts: dict[str, int] = {}
     named = []
     for one in curves:

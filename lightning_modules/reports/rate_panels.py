@@ -45,7 +45,7 @@ def measures(curves: Sequence[RateCurve]) -> list[Measure]:
 
 
 def is_distance(column: str) -> bool:
-    """Rates of accounts, standard errors and what files hold are none."""
+    """Return whether a column is a distance: rates of accounts, standard errors and what files hold are none."""
     usual = {*USUAL_COLUMNS, MS_SSIM.column, "chain", PICTURES_IN_FILE}
     return column not in usual and not column.startswith("bpp_") and not column.endswith("_error")
 
@@ -69,5 +69,5 @@ def _name(point: Point, measure: Measure) -> str:
 
 
 def without_names(given: Sequence[Panel]) -> list[Panel]:
-    """For paper, where nothing can be pointed at and names would cover the curves."""
+    """Leave out names, for paper, where nothing can be pointed at and they would cover the curves."""
     return [panel._replace(series=[series._replace(names=()) for series in panel.series]) for panel in given]

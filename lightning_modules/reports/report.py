@@ -61,7 +61,7 @@ class Report:
 
 
 def files(evaluation: Evaluation) -> dict[str, bytes]:
-    """By name below the output folder."""
+    """Return the files of the report by their names below the output folder."""
     figure = panels(evaluation.lossy, evaluation.measures, evaluation.max_bpp)
     published = {
         f"{PUBLISHED_FOLDER}/{_file_name(name)}.json": as_json(document)

@@ -42,7 +42,7 @@ class RunFolder(NamedTuple):
         return "codec" in self.rows[0]
 
     def group(self, column: str) -> dict[str, list[dict[str, str]]]:
-        """The rows by what they have in a column."""
+        """Group rows by what they have in a column."""
         groups: dict[str, list[dict[str, str]]] = {}
         for row in self.rows:
             groups.setdefault(row.get(column) or "", []).append(row)

@@ -15,7 +15,7 @@ COLOURS = 8
 
 
 def svg(panel: Panel) -> str:
-    """Each point a circle of class `point` with `data-series` and `data-name`; those that are not finite left out."""
+    """Draw each finite point as a circle of class `point` with `data-series` and `data-name`."""
     finite = [_finite(series) for series in panel.series]
     x_ticks, y_ticks = (ticks([point[axis] for series in finite for point in series.points]) for axis in (0, 1))
 

@@ -27,7 +27,7 @@ class Curve(NamedTuple):
 
 
 def summary_figure(table: Sequence[Row]) -> bytes | None:
-    """A PNG; None where nothing was measured."""
+    """Return a PNG; None where nothing was measured."""
     measured = [row for row in table if row.outcome.means.psnr is not None]
     if not measured:
         return None
@@ -41,7 +41,7 @@ def summary_figure(table: Sequence[Row]) -> bytes | None:
 
 
 def studied_setting(table: Sequence[Row]) -> str | None:
-    """The numeric setting with the most values, the first of equals; None where none is numeric."""
+    """Return the numeric setting with the most values, the first of equals; None where none is numeric."""
     counts = {
         key: len({row.settings[key] for row in table})
         for key in (table[0].settings if table else ())
@@ -51,7 +51,7 @@ def studied_setting(table: Sequence[Row]) -> str | None:
 
 
 def curves(table: Sequence[Row], studied: str | None) -> list[Curve]:
-    """In the order in which they begin."""
+    """Return the curves in the order in which they begin."""
     groups: dict[str, list[Row]] = {}
     for row in table:
         others = {key: value for key, value in row.settings.items() if key != studied}
@@ -63,7 +63,7 @@ def curves(table: Sequence[Row], studied: str | None) -> list[Curve]:
 
 
 def rate_distortion_panel(found: Sequence[Curve], studied: str | None) -> Panel:
-    """With the envelope of all points where several curves are traced along the rate."""
+    """Draw rate and distortion, with the envelope of all points where several curves follow the rate."""
     points = [[_rate_point(row) for row in curve.rows] for curve in found]
     series = _named_series(found, studied, points)
     along_rate = studied is not None and studied.rpartition(".")[2] in RATE_SETTINGS and len(found) > 1
@@ -73,13 +73,13 @@ def rate_distortion_panel(found: Sequence[Curve], studied: str | None) -> Panel:
 
 
 def distance_panel(found: Sequence[Curve], studied: str | None, name: str) -> Panel:
-    """A further metric against rate."""
+    """Draw a further metric against rate."""
     points = [[(_rate_point(row)[0], row.outcome.means.further.get(name, math.nan)) for row in c.rows] for c in found]
     return Panel(f"{name} and rate", "bits per pixel of the file", name, _named_series(found, studied, points))
 
 
 def loss_panel(found: Sequence[Curve], studied: str) -> Panel:
-    """In percent of the encoder network's own loss, where that is known of every job."""
+    """Draw the loss, in percent of the encoder network's own, where that is known of every job."""
     known = all(row.loss_percent is not None for curve in found for row in curve.rows)
     points = [[(float(row.settings[studied]), _loss(row, known)) for row in curve.rows] for curve in found]
     series = [Series(_legend(curve, found), p) for curve, p in zip(found, points, strict=True)]
@@ -89,7 +89,7 @@ def loss_panel(found: Sequence[Curve], studied: str) -> Panel:
 
 
 def envelope(points: Sequence[Point]) -> list[Point]:
-    """Of (rate, quality), by rate: those that no other point surpasses, nor a mixture of two (the upper hull)."""
+    """Return the (rate, quality), by rate, that no other point surpasses, nor a mixture of two (the upper hull)."""
     best: list[Point] = []
     for point in sorted(points, key=lambda p: (p[0], -p[1])):
         if best and point[1] <= best[-1][1]:

@@ -41,7 +41,7 @@ class Means(NamedTuple):
     further: Mapping[str, float] = MappingProxyType({})
 
     def named(self, name: str) -> float | None:
-        """One of them, further ones included; None for what was not measured."""
+        """Return one mean, further ones included; None for what was not measured."""
         value = self._asdict().get(name, self.further.get(name))
         return value if isinstance(value, float) else None
 

@@ -63,7 +63,7 @@ class Row(NamedTuple):
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[Row]:
-    """In the order given."""
+    """Return the rows of the table, in the order given."""
     keys = list(dict.fromkeys(key for outcome in outcomes for key in outcome.overrides))
     swept = [key for key in keys if len({outcome.overrides.get(key) for outcome in outcomes}) > 1]
     names = {key: short_key(key, swept) for key in swept}
@@ -79,7 +79,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
 
 
 def summary_csv(table: Sequence[Row]) -> str:
-    """A line per job."""
+    """Return a line per job, as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     further = further_columns(table)
@@ -96,12 +96,12 @@ def further_columns(table: Sequence[Row]) -> list[str]:
 
 
 def distance_columns(table: Sequence[Row]) -> list[str]:
-    """Those of them that say how far decoded pictures are from their originals, by the names of `metrics=`."""
+    """Return the columns that say how far decoded pictures are from their originals, by the names of `metrics=`."""
     return [name for name in further_columns(table) if not name.startswith(RATE_PREFIX) and name not in AGAINST_BOUND]
 
 
 def summary_table(table: Sequence[Row]) -> Table:
-    """To print."""
+    """Return the table to print."""
     relative = any(row.loss_percent is not None for row in table)
     shown = Table(box=box.SIMPLE_HEAD)
     values = zip(*(_settings_or_job(row) for row in table), strict=True)
