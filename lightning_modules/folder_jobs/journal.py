@@ -58,7 +58,7 @@ class Journal:
             os.close(descriptor)
 
     def close_run(self) -> None:
-        """Return everything written so far is history to whoever reads it for the first time."""
+        """Close the run: all that was written so far is history to whoever reads it for the first time."""
         self.append({"run": "closed"})
 
     def refresh(self) -> list[Row]:
