@@ -51,7 +51,7 @@ def test_without_calibration_likelihoods_are_those_of_training() -> None:
 def test_the_rate_as_coded_is_the_coded_length_where_the_trained_one_is_not(
     repository: Path, kodak: list[Path]
 ) -> None:
-    codec = load_model(repository / "lightning_modules/checkpoints/demo-0.005.safetensors")
+    codec = load_model(repository / "lightning_modules/checkpoints/demo-0.0025.safetensors")
     assert isinstance(codec, LatentVariableCodec)
     with torch.no_grad():
         latents = codec.analyze(read_rgb(kodak[4])[..., 100:356, 100:356])
