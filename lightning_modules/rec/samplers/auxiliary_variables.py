@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lightning_modules.exact.torch_functions import exp, ln, tree_sum
 
+BISECTIONS = 60
 POWER_LAW_EXPONENT = -0.7864636765648174
 """Fitted by the paper to optimised ratios; rounded to -0.79 there."""
 
@@ -102,6 +103,21 @@ def power_law_variances(num_variables: int, exponent: float = POWER_LAW_EXPONENT
         variances.append(rest * ratio)
         rest = rest * (1.0 - ratio)
     return torch.tensor(variances, dtype=torch.float64)
+
+
+def equal_kl_variances(num_variables: int, posterior: Gaussian, prior: Gaussian) -> Tensor:
+    """Return sigma_k^2 / sigma^2 (K,) that give every variable the same KL, for one block: mean and std (D,).
+
+    What a schedule should come close to; a receiver does not know the posterior, so no file uses this one itself.
+    """
+    goals = kl_divergence(posterior, prior) * (torch.arange(1, num_variables, dtype=torch.float64) / num_variables)
+    low, high = torch.zeros_like(goals), torch.ones_like(goals)
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        is_below = kl_profile(posterior, prior, middle) < goals
+        low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
+    ends = torch.ones(1, dtype=torch.float64)
+    return torch.cat([low, ends]).diff(prepend=0.0 * ends)
 
 
 # ---- blocks in units of their prior

@@ -9,11 +9,13 @@ from lightning_modules.rec.samplers.auxiliary_variables import (
     VarianceShare,
     conditional_posterior,
     conditional_prior,
+    equal_kl_variances,
     kl_divergence,
     kl_profile,
     partial_sum,
     power_law_variances,
 )
+from tests.lightning_modules.rec.peer_target import peer_target
 
 GENERATOR = torch.Generator().manual_seed(0)
 D = 40
@@ -131,3 +133,10 @@ def test_the_power_law_has_the_papers_shares() -> None:
         assert all(abs(float(revealed[k]) - share) < 1e-5 for k, share in shares.items())
     assert power_law_variances(1).tolist() == [1.0]
     assert power_law_variances(0).tolist() == []
+
+
+def test_equal_kl_variances_give_every_variable_the_same_kl() -> None:
+    for posterior, prior in (peer_target(), (POSTERIOR, PRIOR)):
+        shares = equal_kl_variances(50, posterior, prior).cumsum(0)
+        increments = kl_profile(posterior, prior, shares).diff(prepend=torch.zeros(1))
+        assert float((increments / increments.mean() - 1).abs().max()) < 1e-6
