@@ -53,7 +53,7 @@ def my_psnr(x, x_hat):
 
 
 class Mine(LightningDataModule):
-    def __init__(self, folder, crop, batch_size):
+    def __init__(self, folder):
         super().__init__()
         self.folder = folder
 """

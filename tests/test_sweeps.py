@@ -76,7 +76,7 @@ def test_of_four_jobs_one_fails_and_the_same_command_again_redoes_only_that_one(
     assert [row["job"] for row in rows] == folders
     assert [row["pictures"] for row in rows] == ["2", "1", "2", "0"]
     results = table_of(sweep / folders[2] / "results.csv")
-    losses = [0.005 * 255**2 / 10 ** (float(row["psnr"]) / 10) + float(row["bpp"]) for row in results]
+    losses = [0.01 * 255**2 / 10 ** (float(row["psnr"]) / 10) + float(row["bpp"]) for row in results]
     assert float(rows[2]["loss"]) == pytest.approx(sum(losses) / 2, abs=1e-5)
     assert float(rows[2]["loss_percent"]) < 100
     assert (sweep / "summary.png").stat().st_size > 0

@@ -30,8 +30,8 @@ from lightning_modules.training.rate_distortion import mse_255
 LMBDA = 0.005
 
 
-def packaged_codec() -> HyperpriorCodec:
-    codec = load_model(PACKAGED / f"demo-{LMBDA}.safetensors")
+def packaged_codec(lmbda: float = LMBDA) -> HyperpriorCodec:
+    codec = load_model(PACKAGED / f"demo-{lmbda}.safetensors")
     assert isinstance(codec, HyperpriorCodec)
     return codec
 

@@ -13,7 +13,7 @@ from lightning_modules.codec import LatentVariableCodec
 from lightning_modules.hyperprior.codec import HyperpriorCodec
 from lightning_modules.records import Latents
 from lightning_modules.sga import frozen_codec
-from tests.lightning_modules.sga.small_refinement import crop_of_photograph
+from tests.lightning_modules.sga.small_refinement import crop_of_photograph, packaged_codec
 from tests.lightning_modules.sga.small_refinement import refinement as small
 
 
@@ -26,8 +26,9 @@ def gradients_of(codec: HyperpriorCodec, latents: Latents) -> list[Tensor]:
 
 @pytest.mark.parametrize(("make", "tolerance"), [(frozen_codec.float32, 1e-5), (frozen_codec.bfloat16, 0.05)])
 def test_the_step_codec_computes_what_the_codec_does(
-    codec: HyperpriorCodec, x: Tensor, make: frozen_codec.MakeStepCodec, tolerance: float
+    x: Tensor, make: frozen_codec.MakeStepCodec, tolerance: float
 ) -> None:
+    codec = packaged_codec(lmbda=0.01)  # no latent of x is at its likelihood's bound, where gradients jump
     latents = codec.analyze(x)
     for expected, found in zip(gradients_of(codec, latents), gradients_of(make(codec), latents), strict=True):  # type: ignore[arg-type]
         assert float((found - expected).norm()) <= tolerance * float(expected.norm())
