@@ -15,7 +15,9 @@ from tests.harness.command_line import refusal, run
 
 HERE = Path(__file__).parent / "outside_room"
 TRUSTED = "trust=[mylab]"
-in_both_precisions = pytest.mark.parametrize("trained", ["32-true", "bf16-mixed"], indirect=True)
+in_both_precisions = pytest.mark.parametrize(
+    "trained", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)], indirect=True
+)
 in_float32 = pytest.mark.parametrize("trained", ["32-true"], indirect=True)
 
 
